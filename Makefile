@@ -1,0 +1,53 @@
+# Every target does its own set-up: a machine needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check chaos bench up format lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY)  ## run the main job once: server, simulated upstream, worker, one streamed answer
+	@$(BIN)/penstock demo
+
+test: $(READY)  ## run the tests
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(READY)  ## lint, format and type checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+chaos: $(READY)  ## the long fault-injection runs, with their figures
+	$(BIN)/pytest -m chaos tests/acceptance -s $(ARGS)
+
+bench: $(READY)  ## the benchmarks beside their rivals; results go to ops/bench/results
+	$(BIN)/python -m ops.bench $(ARGS)
+
+up: $(READY)  ## run server and worker until Ctrl-C
+	@$(BIN)/penstock up
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: $(READY)  ## pin the dependencies again, from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url --output-file requirements.lock
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .penstock .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "penstock needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' || \
+		{ echo "this Python has no venv support; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@echo "setting up $(VENV) (once, about a minute) ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Running Penstock: the command line, the embedded server, the simulator, the benchmarks."""

@@ -1,0 +1,66 @@
+"""Penstock: chat jobs through Redis, answered by Celery workers, followed live from anywhere.
+
+::
+
+    from penstock import Client
+
+    client = Client()
+    job = client.submit(messages=[{"role": "user", "content": "Hello!"}])
+    for event in job.events():
+        print(event.text, end="")
+"""
+
+from penstock.client import AsyncClient, AsyncJob, Client, Job
+from penstock.errors import (
+    ConfigurationError,
+    IdempotencyConflict,
+    InvalidRequest,
+    InvalidTransition,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    PenstockError,
+    RequestTooLarge,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnknownRoute,
+    UpstreamError,
+)
+from penstock.events import Cursor, Event, EventType
+from penstock.job import Completion, JobRecord, Usage
+from penstock.settings import Settings
+from penstock.state import JobState
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "Completion",
+    "ConfigurationError",
+    "Cursor",
+    "Event",
+    "EventType",
+    "IdempotencyConflict",
+    "InvalidRequest",
+    "InvalidTransition",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobRecord",
+    "JobState",
+    "PenstockError",
+    "RequestTooLarge",
+    "Settings",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "UnknownRoute",
+    "UpstreamError",
+    "Usage",
+]

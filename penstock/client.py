@@ -1,0 +1,363 @@
+"""The client: submit chat jobs, follow them, wait for them, stop them.
+
+`Client` blocks and may be shared between threads; `AsyncClient` belongs to one event loop. Both
+hand out a handle for each job, and do nothing but build commands and run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from penstock import commands, keys
+from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
+from penstock.events import START, Cursor, Event, EventType, decode
+from penstock.feed import follow, follow_async
+from penstock.job import Completion, JobRecord, JobSpec
+from penstock.settings import Settings
+from penstock.state import JobState
+from penstock.store import AsyncStore, Store, mapped_errors
+
+BATCH = 500
+"""Jobs per round trip in `submit_many`."""
+
+Cursors = Cursor | str | None
+
+
+class Job:
+    """A handle on one job.
+
+    Attributes:
+        id: the job's id.
+        created: False where an idempotency key led to a job that was there before.
+    """
+
+    def __init__(self, client: Client, id_: str, *, created: bool = False) -> None:
+        self._client = client
+        self.id = id_
+        self.created = created
+
+    def events(self, after: Cursors = None, timeout: float | None = None) -> Iterator[Event]:
+        """Every event after the cursor, live, until the job ends.
+
+        Raises:
+            JobNotFound: there is no such job.
+            StoreUnavailable: Redis cannot be reached.
+            TimeoutError: the job did not end within `timeout` seconds.
+        """
+        return follow(self._client.store, self.id, _cursor(after), timeout)
+
+    def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the completion.
+
+        Raises:
+            JobFailed, JobCancelled, JobExpired: the job ended without one.
+            TimeoutError: it did not end within `timeout` seconds; it goes on.
+        """
+        for event in self.events(timeout=timeout):
+            if event.is_terminal:
+                return result_of(event)
+        return result_of(self._client.last_event(self.id))
+
+    def record(self) -> JobRecord:
+        """What Redis knows about the job; raises JobNotFound."""
+        return self._client.get(self.id)
+
+    def cancel(self, reason: str = "cancelled by request") -> JobState:
+        """Stop the job; its state now, RUNNING while its worker is still stopping it."""
+        return self._client.cancel(self.id, reason)
+
+    def retry(self) -> None:
+        """Run a failed job again; raises InvalidTransition where it has not failed."""
+        self._client.retry(self.id)
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+
+class AsyncJob:
+    """A handle on one job, for asyncio; see Job."""
+
+    def __init__(self, client: AsyncClient, id_: str, *, created: bool = False) -> None:
+        self._client = client
+        self.id = id_
+        self.created = created
+
+    def events(self, after: Cursors = None, timeout: float | None = None) -> AsyncIterator[Event]:
+        """Every event after the cursor, live, until the job ends; raises as Job.events."""
+        return follow_async(self._client.store, self.id, _cursor(after), timeout)
+
+    async def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the completion; raises as Job.result."""
+        async for event in self.events(timeout=timeout):
+            if event.is_terminal:
+                return result_of(event)
+        return result_of(await self._client.last_event(self.id))
+
+    async def record(self) -> JobRecord:
+        """What Redis knows about the job; raises JobNotFound."""
+        return await self._client.get(self.id)
+
+    async def cancel(self, reason: str = "cancelled by request") -> JobState:
+        """Stop the job; its state now, RUNNING while its worker is still stopping it."""
+        return await self._client.cancel(self.id, reason)
+
+    async def retry(self) -> None:
+        """Run a failed job again; raises InvalidTransition where it has not failed."""
+        await self._client.retry(self.id)
+
+    def __repr__(self) -> str:
+        return f"AsyncJob({self.id!r})"
+
+
+class Client:
+    """Submits and follows jobs, blocking.
+
+    Args:
+        settings: read from the environment and penstock.toml where left out.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self.store = Store(self.settings.server_url)
+
+    def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> Job:
+        """Submit one job: any chat-completions field, and those of JobOptions.
+
+        Raises:
+            InvalidRequest: a field is wrong, or the idempotency key is another request's.
+            UnknownRoute: no such route.
+            StoreUnavailable, StoreFull: nothing was accepted.
+        """
+        return self.submit_many([{"messages": messages, **fields}])[0]
+
+    def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
+        """Submit many jobs, BATCH at a time; each request is a mapping as `submit` takes.
+
+        Raises what `submit` raises, for the first request it concerns; jobs of earlier batches
+        stay accepted, so give idempotency keys to whatever may be submitted again.
+        """
+        jobs: list[Job] = []
+        rest = iter(requests)
+        while batch := [JobSpec.build(request) for request in islice(rest, BATCH)]:
+            results = self.store.run_all(submission(batch, self.settings))
+            for accepted in _accepted(results, len(batch)):
+                jobs.append(Job(self, accepted.id, created=accepted.created))
+        return jobs
+
+    def job(self, id_: str) -> Job:
+        """A handle on a job by its id; asks nothing."""
+        return Job(self, id_)
+
+    def get(self, id_: str) -> JobRecord:
+        """A job's record; raises JobNotFound."""
+        return _found(self.get_many([id_])[0], id_)
+
+    def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
+        """Records in the order of the ids, None where there is none."""
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            return _records(_ask_records(pipeline, ids).execute())
+
+    def list(
+        self, tenant: str = "default", state: JobState | None = None, limit: int = 50
+    ) -> Iterator[JobRecord]:
+        """A tenant's jobs, newest first, at most `limit` that are in the state."""
+        found, start = 0, 0
+        while found < limit:
+            with mapped_errors(self.store.url):
+                ids = self.store.redis.zrevrange(keys.jobs(tenant), start, start + BATCH - 1)
+            for record in _in_state(self.get_many(map(bytes.decode, ids)), state, limit - found):
+                found += 1
+                yield record
+            if len(ids) < BATCH:
+                return
+            start += BATCH
+
+    def last_event(self, id_: str) -> Event | None:
+        """The newest event of a job."""
+        with mapped_errors(self.store.url):
+            return _newest(self.store.redis.xrevrange(keys.feed(id_), count=1))
+
+    def cancel(self, id_: str, reason: str = "cancelled by request") -> JobState:
+        """Stop a job; see Job.cancel."""
+        return self.store.run(commands.cancel(id_, reason))
+
+    def retry(self, id_: str) -> None:
+        """Run a failed job again; see Job.retry."""
+        record = self.get(id_)
+        _raise_first(self.store.run_all([commands.redrive(id_), commands.admit(record.route)]))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.store.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """Submits and follows jobs, for asyncio; see Client."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self.store = AsyncStore(self.settings.server_url)
+
+    async def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> AsyncJob:
+        """Submit one job; see Client.submit."""
+        return (await self.submit_many([{"messages": messages, **fields}]))[0]
+
+    async def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[AsyncJob]:
+        """Submit many jobs; see Client.submit_many."""
+        jobs: list[AsyncJob] = []
+        rest = iter(requests)
+        while batch := [JobSpec.build(request) for request in islice(rest, BATCH)]:
+            results = await self.store.run_all(submission(batch, self.settings))
+            for accepted in _accepted(results, len(batch)):
+                jobs.append(AsyncJob(self, accepted.id, created=accepted.created))
+        return jobs
+
+    def job(self, id_: str) -> AsyncJob:
+        """A handle on a job by its id; asks nothing."""
+        return AsyncJob(self, id_)
+
+    async def get(self, id_: str) -> JobRecord:
+        """A job's record; raises JobNotFound."""
+        return _found((await self.get_many([id_]))[0], id_)
+
+    async def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
+        """Records in the order of the ids, None where there is none."""
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            return _records(await _ask_records(pipeline, ids).execute())
+
+    async def list(
+        self, tenant: str = "default", state: JobState | None = None, limit: int = 50
+    ) -> AsyncIterator[JobRecord]:
+        """A tenant's jobs, newest first, at most `limit` that are in the state."""
+        found, start = 0, 0
+        while found < limit:
+            with mapped_errors(self.store.url):
+                ids = await self.store.redis.zrevrange(keys.jobs(tenant), start, start + BATCH - 1)
+            records = await self.get_many(map(bytes.decode, ids))
+            for record in _in_state(records, state, limit - found):
+                found += 1
+                yield record
+            if len(ids) < BATCH:
+                return
+            start += BATCH
+
+    async def last_event(self, id_: str) -> Event | None:
+        """The newest event of a job."""
+        with mapped_errors(self.store.url):
+            return _newest(await self.store.redis.xrevrange(keys.feed(id_), count=1))
+
+    async def cancel(self, id_: str, reason: str = "cancelled by request") -> JobState:
+        """Stop a job; see Job.cancel."""
+        return await self.store.run(commands.cancel(id_, reason))
+
+    async def retry(self, id_: str) -> None:
+        """Run a failed job again; see Job.retry."""
+        record = await self.get(id_)
+        again: list[commands.Command[Any]] = [commands.redrive(id_), commands.admit(record.route)]
+        _raise_first(await self.store.run_all(again))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.store.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def submission(specs: Iterable[JobSpec], settings: Settings) -> list[commands.Command[Any]]:
+    """What accepts these jobs: all their enqueues, and right behind them one admit per route."""
+    specs = list(specs)
+    routes = dict.fromkeys(spec.options.route for spec in specs)
+    return [
+        *(commands.enqueue(spec, settings) for spec in specs),
+        *(commands.admit(route) for route in routes),
+    ]
+
+
+def result_of(event: Event | None) -> Completion:
+    """The completion of a terminal event; raises JobFailed, JobCancelled or JobExpired."""
+    if event is None or not event.is_terminal:
+        raise PenstockError("the job has no outcome yet")
+    if event.type == EventType.COMPLETED:
+        return Completion.model_validate(event.data)
+    raise _outcome_error(event)
+
+
+def _outcome_error(event: Event) -> JobError:
+    match event.type:
+        case EventType.FAILED:
+            error = event.data["error"]
+            text = f"{event.job} failed after {event.data['attempts']} attempts: {error['message']}"
+            return JobFailed(text, job=event.job, data=event.data)
+        case EventType.CANCELLED:
+            text = f"{event.job} was cancelled: {event.data['reason']}"
+            return JobCancelled(text, job=event.job, data=event.data)
+        case _:
+            text = f"{event.job} expired: its deadline passed before it could run"
+            return JobExpired(text, job=event.job, data=event.data)
+
+
+def _cursor(after: Cursors) -> Cursor:
+    if after is None:
+        return START
+    return Cursor.parse(after) if isinstance(after, str) else after
+
+
+def _accepted(results: list[Any], count: int) -> list[commands.Accepted]:
+    _raise_first(results[:count])
+    return results[:count]
+
+
+def _raise_first(results: list[Any]) -> None:
+    for result in results:
+        if isinstance(result, PenstockError):
+            raise result
+
+
+def _ask_records(pipeline: Any, ids: Iterable[str]) -> Any:
+    for id_ in ids:
+        pipeline.hgetall(keys.job(id_))
+        pipeline.xrevrange(keys.feed(id_), count=1)
+    return pipeline
+
+
+def _records(replies: list[Any]) -> list[JobRecord | None]:
+    pairs = zip(replies[::2], replies[1::2], strict=True)
+    return [_record(fields, entries) for fields, entries in pairs]
+
+
+def _record(fields: dict[bytes, bytes], entries: list[Any]) -> JobRecord | None:
+    if not fields:
+        return None
+    last = _newest(entries)
+    return JobRecord.from_fields(fields, last.data if last and last.is_terminal else None)
+
+
+def _newest(entries: list[Any]) -> Event | None:
+    return decode(entries[0][1][b"event"]) if entries else None
+
+
+def _found(record: JobRecord | None, id_: str) -> JobRecord:
+    if record is None:
+        raise commands.not_found(id_)
+    return record
+
+
+def _in_state(
+    records: Iterable[JobRecord | None], state: JobState | None, limit: int
+) -> Iterator[JobRecord]:
+    matching = (r for r in records if r is not None and state in (None, r.state))
+    return islice(matching, limit)

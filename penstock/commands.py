@@ -1,0 +1,235 @@
+"""Every operation on the store, without I/O.
+
+Each is a script with its keys and arguments, and how to read its reply; `Store` and `AsyncStore`
+run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from penstock import keys
+from penstock.errors import (
+    IdempotencyConflict,
+    InvalidTransition,
+    JobNotFound,
+    UnknownRoute,
+)
+from penstock.events import encode
+from penstock.job import RECORD_VERSION, JobRecord, JobSpec
+from penstock.scripts import Script, load
+from penstock.settings import Route, Settings
+from penstock.state import JobState
+
+LEASE = 10.0
+"""Seconds a worker may be silent before its jobs are run by another."""
+
+MAX_RECOVERIES = 3
+"""How often a job may lose its worker and be run again, before it is taken for the cause."""
+
+Argument: TypeAlias = str | bytes | int | float
+T = TypeVar("T")
+
+
+class Command(NamedTuple, Generic[T]):
+    """One call of a script, and how to read its reply."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+    parse: Callable[[Any], T]
+
+
+class Accepted(NamedTuple):
+    """The job that a submission led to; `created` is False where it was there before."""
+
+    id: str
+    state: JobState
+    created: bool
+
+
+def enqueue(spec: JobSpec, settings: Settings) -> Command[Accepted]:
+    """Accept a job.
+
+    Raises when parsed:
+        IdempotencyConflict: the key belongs to a job with another request.
+        UnknownRoute: neither these settings nor any worker knows the route.
+    """
+    options = spec.options
+    known = "1" if options.route in settings.resolved_routes else "0"
+    arguments: list[Argument] = [
+        spec.id, options.tenant, options.route, known, options.priority,
+        options.idempotency_key or "", spec.digest, options.delay, options.deadline or "",
+        "version", RECORD_VERSION, "model", spec.model, "request", spec.request,
+        "max_attempts", options.max_attempts or settings.max_attempts,
+        "result_ttl", options.result_ttl or settings.result_ttl,
+    ]  # fmt: skip
+    if options.metadata:
+        arguments += ["metadata", encode(options.metadata)]
+    if options.conversation:
+        arguments += ["conversation", options.conversation]
+    if options.webhook:
+        arguments += ["webhook", options.webhook]
+
+    def parse(reply: list[bytes]) -> Accepted:
+        kind, *rest = (part.decode() for part in reply)
+        if kind == "conflict":
+            raise IdempotencyConflict(
+                f"idempotency key {options.idempotency_key!r} belongs to {rest[0]}, "
+                "which has another request; use a new key for a new request"
+            )
+        if kind == "unknown_route":
+            names = ", ".join(sorted({*rest, *settings.resolved_routes}))
+            raise UnknownRoute(f"there is no route {options.route!r}; known routes: {names}")
+        if kind == "exists":
+            return Accepted(rest[0], JobState(rest[1]), created=False)
+        return Accepted(rest[0], JobState(kind), created=True)
+
+    return Command(load("enqueue"), [keys.job(spec.id)], arguments, parse)
+
+
+def admit(route: str, most: int = 100) -> Command[int | None]:
+    """Let waiting jobs through the gate; how many, or None where no worker has ever started."""
+    touched = [keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route)]
+
+    def parse(reply: list[Any]) -> int | None:
+        return int(reply[1]) if reply[0] == b"admitted" else None
+
+    return Command(load("admit"), touched, [route, most], parse)
+
+
+class Claim(NamedTuple):
+    """A job that is ours for one attempt."""
+
+    record: JobRecord
+    attempt: int
+
+
+def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | str]:
+    """Take an admitted job; its Claim, or the state that forbids it ("unknown": no record)."""
+
+    def parse(reply: list[Any]) -> Claim | str:
+        kind = reply[0]
+        if kind != b"claimed":
+            return "expired" if kind == b"expired" else str(reply[1].decode())
+        fields = dict(zip(reply[2::2], reply[3::2], strict=True))
+        return Claim(JobRecord.from_fields(fields), int(reply[1]))
+
+    return Command(load("claim"), [keys.job(id_)], [id_, holder, lease], parse)
+
+
+class Lease(NamedTuple):
+    """What a worker holds."""
+
+    id: str
+    attempt: int
+    route: str
+
+
+class Stop(NamedTuple):
+    """A job its worker must stop; detail is the reason of a cancel, or the state it is in now."""
+
+    id: str
+    verdict: Literal["lost", "cancelled"]
+    detail: str
+
+
+def renew(leases: Iterable[Lease], lease: float = LEASE) -> Command[list[Stop]]:
+    """Keep these leases; the jobs that must stop."""
+    arguments: list[Argument] = [lease]
+    for held in leases:
+        arguments += held
+
+    def parse(reply: list[bytes]) -> list[Stop]:
+        texts = [part.decode() for part in reply]
+        return [
+            Stop(id_, "lost" if verdict == "lost" else "cancelled", detail)
+            for id_, verdict, detail in zip(texts[::3], texts[1::3], texts[2::3], strict=True)
+        ]
+
+    return Command(load("renew"), [], arguments, parse)
+
+
+def append(events: Sequence[Argument]) -> Command[list[str]]:
+    """Write deltas: flat (id, attempt, n, data) per event; the jobs whose fence has moved on."""
+
+    def parse(reply: list[bytes]) -> list[str]:
+        return [part.decode() for part in reply]
+
+    return Command(load("append"), [], events, parse)
+
+
+def finish(
+    id_: str,
+    attempt: int,
+    state: Literal[JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED],
+    n: int,
+    data: dict[str, Any],
+) -> Command[bool]:
+    """End a running job with its terminal event; False where the fence has moved on."""
+    arguments: list[Argument] = [id_, attempt, str(state), n, encode(data)]
+    return Command(load("finish"), [keys.job(id_)], arguments, lambda reply: reply[0] != b"stale")
+
+
+def requeue(
+    id_: str, attempt: int, reason: str, delay: float, mode: Literal["retry", "handback"]
+) -> Command[bool]:
+    """Give a running job back; False where the fence has moved on."""
+    arguments: list[Argument] = [id_, attempt, reason, delay, mode]
+    return Command(load("requeue"), [keys.job(id_)], arguments, lambda reply: reply[0] != b"stale")
+
+
+def cancel(id_: str, reason: str) -> Command[JobState]:
+    """Stop a job: its state now, RUNNING where its worker has been told but has not ended it yet.
+
+    Raises JobNotFound when parsed.
+    """
+
+    def parse(reply: list[bytes]) -> JobState:
+        if reply[0] == b"unknown":
+            raise not_found(id_)
+        if reply[0] == b"over":
+            return JobState(reply[1].decode())
+        return JobState.RUNNING if reply[0] == b"cancelling" else JobState.CANCELLED
+
+    return Command(load("cancel"), [keys.job(id_)], [id_, reason], parse)
+
+
+def sweep(most: int = 500, lease: float = LEASE) -> Command[dict[str, int]]:
+    """The keeper's round; how many of each kind, see lua/sweep.lua."""
+
+    def parse(reply: list[Any]) -> dict[str, int]:
+        names = [name.decode() for name in reply[::2]]
+        return dict(zip(names, map(int, reply[1::2]), strict=True))
+
+    return Command(load("sweep"), [], [lease, MAX_RECOVERIES, most], parse)
+
+
+def redrive(id_: str) -> Command[None]:
+    """Run a failed job again. Raises JobNotFound or InvalidTransition when parsed."""
+
+    def parse(reply: list[bytes]) -> None:
+        if reply[0] == b"unknown":
+            raise not_found(id_)
+        if reply[0] == b"refused":
+            raise InvalidTransition(
+                f"{id_} is {reply[1].decode()}; only a failed job can be run again"
+            )
+
+    return Command(load("redrive"), [keys.job(id_)], [id_], parse)
+
+
+def register(template: str, celery: str, routes: dict[str, Route]) -> Command[None]:
+    """Publish how to ring the workers, and their routes."""
+    arguments: list[Argument] = [template, celery]
+    for name, route in routes.items():
+        arguments += [name, route.concurrency, route.model]
+    return Command(load("register"), [keys.DISPATCH], arguments, lambda reply: None)
+
+
+def not_found(id_: str) -> JobNotFound:
+    """The error for a job there is no record of."""
+    return JobNotFound(
+        f"there is no job {id_}; it was never submitted here, or its result_ttl is over"
+    )

@@ -1,0 +1,173 @@
+"""Every error Penstock raises on purpose.
+
+::
+
+    PenstockError
+    ├── ConfigurationError          a setting, penstock.toml or the server's set-up is wrong
+    ├── InvalidRequest              the job as submitted cannot be accepted
+    │   ├── RequestTooLarge         its body is over MAX_REQUEST_BYTES
+    │   ├── UnknownRoute            it names a route nobody has configured
+    │   └── IdempotencyConflict     its idempotency key belongs to a job with another body
+    ├── JobNotFound                 no record: never submitted, or its result_ttl is over
+    ├── InvalidTransition           the job is not in a state that allows this
+    ├── StoreError                  Redis did not do what was asked
+    │   ├── StoreUnavailable        it cannot be reached, or went away
+    │   └── StoreFull               it has no memory left for new jobs
+    ├── JobError                    what `result()` raises when there is no completion
+    │   ├── JobFailed
+    │   ├── JobCancelled
+    │   └── JobExpired
+    └── UpstreamError               the model's server, mapped in worker/upstream/client.py
+        ├── ConnectFailed           no connection, or no free one in time
+        ├── TimedOut                connect, first token, between tokens or total
+        ├── StatusError             an HTTP answer other than 200
+        └── StreamBroken            a 200 whose stream is no whole answer
+
+No error text carries a prompt, a completion or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""HTTP statuses after which the same request may succeed; every other one fails the job at once."""
+
+
+class PenstockError(Exception):
+    """The root: catch this to catch everything Penstock raises."""
+
+
+class ConfigurationError(PenstockError):
+    """A setting is wrong; the message names it and says what to do."""
+
+
+class InvalidRequest(PenstockError):
+    """The job as submitted cannot be accepted; nothing was stored."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """The body is over the size limit."""
+
+
+class UnknownRoute(InvalidRequest):
+    """The job names a route that neither this configuration nor any worker knows."""
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The idempotency key already belongs to a job with another request."""
+
+
+class JobNotFound(PenstockError):
+    """There is no record of this job."""
+
+
+class InvalidTransition(PenstockError):
+    """The job's state does not allow what was asked."""
+
+
+class StoreError(PenstockError):
+    """Redis refused or failed a command."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis cannot be reached."""
+
+
+class StoreFull(StoreError):
+    """Redis is at its memory limit and takes no new jobs; running jobs still finish."""
+
+
+class JobError(PenstockError):
+    """A job ended without a completion.
+
+    Attributes:
+        job: the job's id.
+        data: the terminal event's data, as in docs/events.md.
+    """
+
+    def __init__(self, message: str, *, job: str, data: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.job = job
+        self.data = data
+
+
+class JobFailed(JobError):
+    """Its attempts or its deadline are used up, or no retry can help."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled it; `data["completion"]` holds what had been answered."""
+
+
+class JobExpired(JobError):
+    """Its deadline passed before it could start."""
+
+
+class UpstreamError(PenstockError):
+    """One attempt did not bring a whole answer.
+
+    Attributes:
+        type: the upstream's error type, or this class's own.
+        code: the upstream's error code, if it gave one.
+        message: what the upstream said, or what was seen.
+        status: the HTTP status, if there was an answer.
+        retryable: whether the same request may succeed later.
+        retry_after: the least wait before that, in seconds, if the upstream asked for one.
+    """
+
+    default_type: ClassVar[str] = "upstream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name in OpenAI's error object
+        code: str | None = None,
+        status: int | None = None,
+        retryable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type or self.default_type
+        self.code = code
+        self.status = status
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `error` object of a `failed` event: type, code, message, status."""
+        return {
+            "type": self.type,
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+        }
+
+
+class ConnectFailed(UpstreamError):
+    """No connection could be made, or none was free in time."""
+
+    default_type = "connect_failed"
+
+
+class TimedOut(UpstreamError):
+    """The upstream was too slow; code: connect, first_token, between_tokens or total."""
+
+    default_type = "timeout"
+
+
+class StatusError(UpstreamError):
+    """The upstream answered with an error status; retryable if it is in RETRYABLE_STATUS."""
+
+    default_type = "status_error"
+
+    def __init__(self, message: str, *, status: int, **fields: Any) -> None:
+        super().__init__(message, status=status, retryable=status in RETRYABLE_STATUS, **fields)
+
+
+class StreamBroken(UpstreamError):
+    """The stream ended early, carried an error, or was not a stream of chat completion chunks."""
+
+    default_type = "stream_broken"

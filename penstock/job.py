@@ -1,0 +1,285 @@
+"""What goes into a job and what comes out: checked where it enters, plain data inside.
+
+`ChatRequest` is the body for the upstream and keeps every field, known or not; `JobOptions` is how
+Penstock treats the job; `JobSpec` is both, ready to be stored; `JobRecord` is what Redis knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from penstock.errors import InvalidRequest, RequestTooLarge
+from penstock.state import JobState
+
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+"""The largest request body, as JSON: well above a full 262,144-token context."""
+
+MAX_METADATA_BYTES = 16 * 1024
+RECORD_VERSION = "1"
+
+T = TypeVar("T", bound=BaseModel)
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id(now: float | None = None) -> str:
+    """A new job id: `job_` and a ULID: 48 bits of milliseconds, 80 random bits, in base 32."""
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    number = (milliseconds << 80) | secrets.randbits(80)
+    return "job_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def _seconds(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _deadline(value: Any) -> Any:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a deadline given as a datetime needs a time zone")
+        return str(value.timestamp())
+    value = _seconds(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value) or value <= 0:
+            raise ValueError("a deadline in seconds from now must be more than 0")
+        return f"+{value}"
+    return value
+
+
+class Message(BaseModel):
+    """One message of a conversation; every other field is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[str, Field(min_length=1)]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatRequest(BaseModel):
+    """A chat-completions body. Fields not named here are kept and sent on as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A tenant's or route's name: it becomes part of Redis keys."""
+
+
+def _fits_metadata(value: dict[str, str]) -> dict[str, str]:
+    if len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata is over {MAX_METADATA_BYTES} bytes")
+    return value
+
+
+class JobOptions(BaseModel):
+    """How Penstock treats a job.
+
+    Attributes:
+        route: the upstream to ask, a name from penstock.toml.
+        tenant: who owns the job.
+        priority: 0 to 9, 9 first; one step is worth an hour of waiting.
+        delay: seconds (or a timedelta) before the job may start.
+        deadline: seconds from now, a timedelta or an aware datetime; a job that has not started
+            by then expires, one that runs is stopped and fails.
+        idempotency_key: the same key gives the same job, whatever happens in between.
+        max_attempts: how often the upstream is asked at most; default from the settings.
+        metadata: your own strings, kept with the record.
+        result_ttl: seconds the record and the feed are kept after the end.
+        conversation: jobs of one conversation belong together.
+        webhook: where to report the end.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    route: Tag = "default"
+    tenant: Tag = "default"
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    delay: Annotated[
+        float, BeforeValidator(_seconds), Field(ge=0, le=366 * 86_400, allow_inf_nan=False)
+    ] = 0
+    deadline: Annotated[str | None, BeforeValidator(_deadline)] = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    metadata: Annotated[dict[str, str], AfterValidator(_fits_metadata)] = {}
+    result_ttl: Annotated[int, Field(ge=1)] | None = None
+    conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    webhook: Annotated[str, Field(pattern=r"^https?://", max_length=2048)] | None = None
+
+
+OPTION_NAMES = frozenset(JobOptions.model_fields)
+
+_requests = TypeAdapter(ChatRequest)
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """A checked job, ready to be stored.
+
+    Attributes:
+        id: a new job id.
+        request: the body as JSON bytes, every field kept.
+        digest: of the request and what else makes two submissions the same job.
+        model: the model the body names, "" for the route's own.
+        options: see JobOptions.
+    """
+
+    id: str
+    request: bytes
+    digest: str
+    model: str
+    options: JobOptions
+
+    @classmethod
+    def build(cls, given: Mapping[str, Any]) -> JobSpec:
+        """Check one flat mapping of body fields and job options.
+
+        Raises:
+            InvalidRequest: a field is wrong; the message names each, and never shows its value.
+            RequestTooLarge: the body is over MAX_REQUEST_BYTES.
+        """
+        body = {name: value for name, value in given.items() if name not in OPTION_NAMES}
+        options = _checked(JobOptions, {k: v for k, v in given.items() if k in OPTION_NAMES})
+        _checked(ChatRequest, body)
+        request = _encode(body)
+        if len(request) > MAX_REQUEST_BYTES:
+            raise RequestTooLarge(
+                f"the request is {len(request):,} bytes; the limit is {MAX_REQUEST_BYTES:,}. "
+                "Send fewer or shorter messages"
+            )
+        digest = hashlib.sha256(options.route.encode() + b"\0" + request).hexdigest()
+        return cls(new_id(), request, digest, body.get("model") or "", options)
+
+
+def _checked(model: type[T], given: Mapping[str, Any]) -> T:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        mistakes = error.errors(include_input=False, include_url=False)
+        lines = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes[:10]]
+        raise InvalidRequest("invalid request: " + "; ".join(lines)) from None
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    """The body as JSON, in the order it was given, so that its digest is stable for its sender."""
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+
+
+class Usage(BaseModel):
+    """Tokens and cost of a completion; fields not named here are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    estimated_cost: float | None = None
+    estimated: bool = False
+
+
+class Completion(BaseModel):
+    """An OpenAI `chat.completion`; fields not named here are kept, and so is the object itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = ""
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int = 0
+    model: str = ""
+    choices: list[dict[str, Any]] = []
+    usage: Usage = Usage()
+
+    @property
+    def text(self) -> str:
+        """The first choice's content, "" where there is none."""
+        return self._of_first_message("content")
+
+    @property
+    def reasoning(self) -> str:
+        """The first choice's reasoning, "" where there is none."""
+        return self._of_first_message("reasoning_content")
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The first choice's tool calls."""
+        message = self.choices[0]["message"] if self.choices else {}
+        return message.get("tool_calls") or []
+
+    def _of_first_message(self, field: str) -> str:
+        message = self.choices[0]["message"] if self.choices else {}
+        return message.get(field) or ""
+
+    def __repr__(self) -> str:
+        return f"Completion(id={self.id!r}, model={self.model!r})"
+
+
+class JobRecord(BaseModel):
+    """What Redis knows about a job.
+
+    Times are seconds since the epoch by Redis's clock. `request` is the body as JSON bytes.
+    `outcome` is the terminal event's data, None while the job lives.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    tenant: str
+    route: str
+    model: str = ""
+    state: JobState
+    priority: int
+    attempt: int
+    excused: int = 0
+    recoveries: int = 0
+    max_attempts: int
+    result_ttl: int
+    created_at: float
+    available_at: float
+    deadline: float | None = None
+    admitted_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    idempotency_key: str | None = None
+    conversation: str | None = None
+    webhook: str | None = None
+    metadata: dict[str, str] = {}
+    cancel_reason: str | None = None
+    final: str | None = None
+    request: bytes = Field(repr=False, exclude=True)
+    outcome: dict[str, Any] | None = Field(None, repr=False)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes], outcome: Any = None) -> JobRecord:
+        """Build it from the record's HASH; empty fields count as missing."""
+        given: dict[str, Any] = {k.decode(): v for k, v in fields.items() if v}
+        given["metadata"] = msgspec.json.decode(given.get("metadata", b"{}"))
+        return cls.model_validate({**given, "outcome": outcome})
+
+    @property
+    def counted_attempt(self) -> int:
+        """How often the upstream has been asked on this job's account, handbacks not counted."""
+        return self.attempt - self.excused

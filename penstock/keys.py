@@ -1,0 +1,100 @@
+"""Every Redis key and channel: its type, its fields, how long it lives.
+
+The scripts get this same catalogue as a Lua table in front of their source (see scripts.py),
+so a key's name stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+PREFIX = "penstock:"
+"""In front of every key; Celery's keys get it too, as kombu's `global_keyprefix`."""
+
+CATALOGUE = {
+    # HASH, the record of one job. Until result_ttl after its end.
+    #   version, id, tenant, route, model, priority, state, request (JSON), digest, metadata (JSON),
+    #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at,
+    #   deadline, arrival (score in the backlog), attempt (the fence), excused (attempts that do not
+    #   count), recoveries, rings, holder, cancel_reason, admitted_at, started_at, finished_at,
+    #   final (id of the terminal event), completion (JSON), error (JSON)
+    "job": PREFIX + "job:",
+    # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
+    # Until result_ttl after the job's end.
+    "feed": PREFIX + "feed:",
+    # STRING, the id of the job with this idempotency key: <tenant>:<key>. As long as that job.
+    "idem": PREFIX + "idem:",
+    # ZSET of waiting jobs by priority and arrival: <route>:<tenant>.
+    "backlog": PREFIX + "backlog:",
+    # ZSET of the tenants with waiting jobs, by virtual time: <route>.
+    "turns": PREFIX + "turns:",
+    # ZSET of admitted and running jobs by when the keeper must look (next ring, or end of the
+    # lease): <route>. Its size is the concurrency in use.
+    "held": PREFIX + "held:",
+    # HASH, a route as its workers published it, and its gate: <route>.
+    #   concurrency, model, virtual_time
+    "gate": PREFIX + "gate:",
+    # SET of all routes that have ever had a worker or a job.
+    "routes": PREFIX + "routes",
+    # HASH, how to ring a worker: template (a Celery message), celery (the version that made it).
+    "dispatch": PREFIX + "dispatch",
+    # LIST, Celery's own queue of a route's admitted jobs: <route>. kombu adds PREFIX.
+    "queue": PREFIX + "chat.",
+    # ZSET of scheduled jobs by when they may run.
+    "due": PREFIX + "due",
+    # ZSET of jobs that have not started, by deadline.
+    "deadlines": PREFIX + "deadlines",
+    # ZSET of a tenant's jobs by creation, for listing: <tenant>.
+    "jobs": PREFIX + "jobs:",
+    # SET of all tenants that have ever had a job.
+    "tenants": PREFIX + "tenants",
+    # ZSET of finished jobs (<tenant>/<id>) by when their record goes, to keep `jobs` clean.
+    "retained": PREFIX + "retained",
+    # HASH, the keeper's memory: swept_at, recover_from.
+    "keeper": PREFIX + "keeper",
+    # Channel for workers, JSON: {"cancel": <job>, "reason": <text>}.
+    "control": PREFIX + "control",
+}
+
+QUEUE_NAME = "chat."
+"""A route's Celery queue as Celery itself names it, without PREFIX: <this><route>."""
+
+
+def job(id_: str) -> str:
+    """HASH: the record of one job."""
+    return CATALOGUE["job"] + id_
+
+
+def feed(id_: str) -> str:
+    """STREAM and channel: the events of one job."""
+    return CATALOGUE["feed"] + id_
+
+
+def jobs(tenant: str) -> str:
+    """ZSET: a tenant's jobs by creation time."""
+    return CATALOGUE["jobs"] + tenant
+
+
+def gate(route: str) -> str:
+    """HASH: a route's limits and gate."""
+    return CATALOGUE["gate"] + route
+
+
+def held(route: str) -> str:
+    """ZSET: a route's admitted and running jobs."""
+    return CATALOGUE["held"] + route
+
+
+def queue(route: str) -> str:
+    """LIST: the Celery queue of a route."""
+    return CATALOGUE["queue"] + route
+
+
+def turns(route: str) -> str:
+    """ZSET: the tenants that wait for a route."""
+    return CATALOGUE["turns"] + route
+
+
+DUE = CATALOGUE["due"]
+CONTROL = CATALOGUE["control"]
+DISPATCH = CATALOGUE["dispatch"]
+ROUTES = CATALOGUE["routes"]
+TENANTS = CATALOGUE["tenants"]

@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- A worker takes an admitted job: next attempt, lease, `started`.
+-- include: clock, record, conclude
+--
+-- KEYS  1 job:<id>
+-- ARGV  1 id  2 holder: a token that no other claim uses  3 lease in seconds
+-- reply {"claimed", attempt, field, value...}   the whole record
+--       {"refused", state}    admitted no longer, or "unknown": drop the message
+--       {"expired"}           its deadline is over; it ended instead
+
+local id, holder, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local record = read_record(id)
+if not record then return {'refused', 'unknown'} end
+
+local function claimed(attempt)
+  return {'claimed', attempt, unpack(redis.call('HGETALL', KEYS[1]))}
+end
+
+if record.state == 'running' and redis.call('HGET', KEYS[1], 'holder') == holder then
+  return claimed(tonumber(record.attempt))  -- the same claim, sent again
+end
+if record.state ~= 'admitted' then return {'refused', record.state} end
+
+local now = clock()
+if record.deadline ~= '' and tonumber(record.deadline) <= now then
+  conclude(id, record, 'expired', next_n(id, record.attempt), now,
+    '{"deadline":' .. record.deadline .. '}')
+  return {'expired'}
+end
+
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'state', 'running', 'holder', holder, 'started_at', stamp(now))
+redis.call('ZADD', KEY.held .. record.route, stamp(now + lease), id)
+redis.call('ZREM', KEY.deadlines, id)
+local model = redis.call('HGET', KEYS[1], 'model')
+if model == '' then model = redis.call('HGET', KEY.gate .. record.route, 'model') or '' end
+emit(id, attempt, 1, 'started', now,
+  cjson.encode({ attempt = attempt, route = record.route, model = model }))
+return claimed(attempt)

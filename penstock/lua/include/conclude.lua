@@ -1,0 +1,19 @@
+-- Ends a job: its last event, its terminal state, its places given up, its retention started.
+-- include: emit, withdraw, clock
+-- record: table with tenant, route, attempt, result_ttl, idempotency_key. data: JSON text.
+local function conclude(job, record, state, n, now, data)
+  if not emit(job, record.attempt, n, state, now, data) then
+    n = next_n(job, record.attempt)  -- the feed must never be left without its end
+    emit(job, record.attempt, n, state, now, data)
+  end
+  redis.call('HSET', KEY.job .. job, 'state', state, 'finished_at', stamp(now),
+    'final', record.attempt .. '-' .. n)
+  withdraw(job, record.route, record.tenant)
+  local ttl = record.result_ttl
+  redis.call('EXPIRE', KEY.job .. job, ttl)
+  redis.call('EXPIRE', KEY.feed .. job, ttl)
+  if record.idempotency_key ~= '' then
+    redis.call('EXPIRE', KEY.idem .. record.tenant .. ':' .. record.idempotency_key, ttl)
+  end
+  redis.call('ZADD', KEY.retained, stamp(now + ttl), record.tenant .. '/' .. job)
+end

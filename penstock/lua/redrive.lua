@@ -1,0 +1,32 @@
+#!lua
+-- Runs a failed job again, by hand: a new feed, its attempts counted anew, attempt numbers go on.
+-- include: clock, record, emit, place
+--
+-- KEYS  1 job:<id>
+-- ARGV  1 id
+-- reply {"queued"}         also when the same call came before and the job still waits
+--       {"refused", state}  it has not failed
+--       {"unknown"}
+
+local id = ARGV[1]
+local record = read_record(id)
+if not record then return {'unknown'} end
+if record.state == 'queued' then return {'queued'} end
+if record.state ~= 'failed' then return {'refused', record.state} end
+
+local now, n = clock(), next_n(id, record.attempt)
+redis.call('DEL', KEY.feed .. id)
+redis.call('PERSIST', KEYS[1])
+if record.idempotency_key ~= '' then
+  redis.call('PERSIST', KEY.idem .. record.tenant .. ':' .. record.idempotency_key)
+end
+redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
+redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason')
+-- The old deadline is over or was in the way: whoever runs a job again wants an answer.
+redis.call('HSET', KEYS[1], 'state', 'queued', 'available_at', stamp(now), 'deadline', '',
+  'excused', record.attempt, 'recoveries', 0)
+place(id, record.route, record.tenant, record.arrival)
+local priority = redis.call('HGET', KEYS[1], 'priority')
+emit(id, record.attempt, n, 'queued', now, '{"route":"' .. record.route .. '","tenant":"'
+  .. record.tenant .. '","priority":' .. priority .. '}')
+return {'queued'}

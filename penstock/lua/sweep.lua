@@ -1,0 +1,116 @@
+#!lua flags=allow-oom
+-- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires. Every worker runs
+-- it every second; it does nothing twice, so there is no leader to lose.
+-- include: clock, record, conclude, restart, ring
+--
+-- KEYS  none
+-- ARGV  1 lease in seconds  2 recoveries a job may have  3 at most this many of each kind
+-- reply {name, count...}   due, rung, recovered, lost, cancelled, expired, forgotten
+
+local lease, allowed, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = clock()
+local counts = { due = 0, rung = 0, recovered = 0, lost = 0, cancelled = 0, expired = 0,
+  forgotten = 0 }
+
+local function count(name) counts[name] = counts[name] + 1 end
+
+local function past(key)
+  return redis.call('ZRANGE', key, '-inf', stamp(now), 'BYSCORE', 'LIMIT', 0, most)
+end
+
+local function wake(id)
+  redis.call('ZREM', KEY.due, id)
+  local record = read_record(id)
+  if not record or record.state ~= 'scheduled' then return end
+  redis.call('HSET', KEY.job .. id, 'state', 'queued')
+  place(id, record.route, record.tenant, record.arrival)
+  count('due')
+end
+
+-- An admitted job that nobody claims: its message was lost, or no worker is free. It is rung again
+-- only if its last message is gone, so messages never pile up.
+local function ring_again(id, record, template)
+  local queue, key = KEY.queue .. record.route, KEY.job .. id
+  local waits = template
+    and redis.call('LPOS', queue, message(template, id, record.route, record.rings))
+  if template and not waits then
+    record.rings = redis.call('HINCRBY', key, 'rings', 1)
+    redis.call('LPUSH', queue, message(template, id, record.route, record.rings))
+    count('rung')
+  end
+  redis.call('ZADD', KEY.held .. record.route, stamp(now + patience(record.rings)), id)
+end
+
+local function recover(id, record)
+  local n = next_n(id, record.attempt)
+  if record.cancel_reason then
+    conclude(id, record, 'cancelled', n, now,
+      cjson.encode({ reason = record.cancel_reason, completion = cjson.null }))
+    return count('cancelled')
+  end
+  if record.recoveries >= allowed then
+    conclude(id, record, 'failed', n, now, cjson.encode({
+      attempts = tonumber(record.attempt), error = { type = 'worker_lost', code = cjson.null,
+        status = cjson.null, message = 'the job lost its worker ' .. record.recoveries + 1
+          .. ' times; it may be what kills them' } }))
+    return count('lost')
+  end
+  redis.call('HINCRBY', KEY.job .. id, 'recoveries', 1)
+  redis.call('HINCRBY', KEY.job .. id, 'excused', 1)
+  restart(id, record, now, 'worker_lost', 0, front(record))
+  count('recovered')
+end
+
+local function look(id, route, template, recovers)
+  local record = read_record(id)
+  if record and record.state == 'admitted' then
+    ring_again(id, record, template)
+  elseif record and record.state == 'running' then
+    if recovers then recover(id, record) end
+  else
+    redis.call('ZREM', KEY.held .. route, id)
+  end
+end
+
+local function expire(id)
+  redis.call('ZREM', KEY.deadlines, id)
+  local record = read_record(id)
+  if not record or record.state == 'running' or redis.call('HEXISTS', KEY.job .. id, 'final') == 1
+  then return end
+  conclude(id, record, 'expired', next_n(id, record.attempt), now,
+    '{"deadline":' .. record.deadline .. '}')
+  count('expired')
+end
+
+local function forget(member)
+  redis.call('ZREM', KEY.retained, member)
+  local tenant, id = string.match(member, '^(.*)/(.-)$')
+  if redis.call('EXISTS', KEY.job .. id) == 1 then return end
+  redis.call('ZREM', KEY.jobs .. tenant, id)
+  count('forgotten')
+end
+
+-- Nobody swept for half a lease: Redis was away, or every worker was. Leases ran out meanwhile
+-- though their holders may be alive, so those get one more lease to come back.
+local function may_recover()
+  local memory = redis.call('HMGET', KEY.keeper, 'swept_at', 'recover_from')
+  local recover_from = tonumber(memory[2] or nil) or 0
+  if now - (tonumber(memory[1] or nil) or 0) > lease / 2 then recover_from = now + lease end
+  redis.call('HSET', KEY.keeper, 'swept_at', stamp(now), 'recover_from', stamp(recover_from))
+  return now >= recover_from
+end
+
+local recovers = may_recover()
+local template = redis.call('HGET', KEY.dispatch, 'template')
+for _, id in ipairs(past(KEY.due)) do wake(id) end
+for _, id in ipairs(past(KEY.deadlines)) do expire(id) end
+for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
+  for _, id in ipairs(past(KEY.held .. route)) do look(id, route, template, recovers) end
+end
+for _, member in ipairs(past(KEY.retained)) do forget(member) end
+
+local reply = {}
+for name, value in pairs(counts) do
+  reply[#reply + 1], reply[#reply + 2] = name, value
+end
+return reply

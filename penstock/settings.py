@@ -1,0 +1,224 @@
+"""The one reader of the environment and of `penstock.toml`.
+
+Order of precedence: arguments given in code, the environment, `penstock.toml`, the defaults here.
+docs/configuration.md lists every field; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from penstock.errors import ConfigurationError, UnknownRoute
+
+DEFAULT_ROUTE = "default"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
+
+Seconds = Annotated[float, Field(gt=0)]
+Price = Annotated[float, Field(ge=0, description="USD per 1M tokens")]
+
+
+class Frozen(BaseModel):
+    """Settings never change after they are read, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Timeouts(Frozen):
+    """How long one attempt may wait, in seconds."""
+
+    connect: Seconds = 5
+    first_token: Seconds = 120
+    between_tokens: Seconds = 60
+    total: Seconds = 900
+
+
+class Prices(Frozen):
+    """USD per 1M tokens, used where the upstream does not say what a completion cost."""
+
+    input: Price = 0.10
+    output: Price = 0.50
+    cached_input: Price = 0.04
+
+
+class Route(Frozen):
+    """One upstream model: where it is, what it is called, what it takes and costs."""
+
+    url: str
+    model: str
+    token: SecretStr | None = None
+    token_env: str | None = Field(None, description="environment variable that holds the token")
+    concurrency: Annotated[int, Field(ge=1)] = 200
+    timeouts: Timeouts = Timeouts()
+    prices: Prices = Prices()
+
+
+class RouteOverrides(Frozen):
+    """A `[routes.NAME]` table: what is left out comes from the top-level settings."""
+
+    url: str | None = None
+    model: str | None = None
+    token_env: str | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 200
+    timeouts: Timeouts = Timeouts()
+    prices: Prices = Prices()
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Build it with `load()` to get readable errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    redis_url: str | None = Field(None, description="default: the embedded server, if it runs")
+    upstream_url: str = "https://api.deepinfra.com/v1/openai"
+    token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("token", "DEEPINFRA_TOKEN"), repr=False
+    )
+    model: str = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
+    config: Path = Path("penstock.toml")
+    state_dir: Path = Path(".penstock")
+    log: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    routes: dict[Name, RouteOverrides] = Field(default_factory=dict)
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    result_ttl: Annotated[int, Field(ge=1)] = 86_400
+
+    concurrency: Annotated[int, Field(ge=1)] = 500
+    flush_interval: Annotated[float, Field(ge=0, description="seconds; 0 sends each delta")] = 0.05
+    drain_timeout: Annotated[float, Field(ge=0)] = 25
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    watchdog_timeout: Seconds = 30
+    worker_routes: Annotated[tuple[Name, ...], NoDecode] | None = Field(
+        None, description="routes a worker serves; all of them where left out"
+    )
+
+    @field_validator("worker_routes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names_a_readable_config(self) -> Settings:
+        if "config" in self.model_fields_set and not self.config.is_file():
+            raise ValueError(f"PENSTOCK_CONFIG names {self.config}, which is not a file")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then `penstock.toml`."""
+        config = Path(os.environ.get("PENSTOCK_CONFIG", "penstock.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+    @classmethod
+    def load(cls, **arguments: Any) -> Settings:
+        """Read the settings; raise ConfigurationError that names each wrong one and its value."""
+        try:
+            return cls(**arguments)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error)) from None
+        except ValueError as error:  # penstock.toml is not TOML
+            raise ConfigurationError(f"penstock.toml cannot be read: {error}") from None
+
+    @property
+    def socket_path(self) -> Path:
+        """The embedded server's Unix socket."""
+        return self.state_dir.absolute() / "redis.sock"
+
+    @property
+    def server_url(self) -> str:
+        """The Redis URL in use: the given one, the embedded server's, or the local default."""
+        if self.redis_url:
+            return self.redis_url
+        if self.socket_path.is_socket():
+            return f"unix://{self.socket_path}"
+        return "redis://127.0.0.1:6379/0"
+
+    @property
+    def safe_url(self) -> str:
+        """The server's URL without user and password, for logs."""
+        scheme, separator, rest = self.server_url.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+    @cached_property
+    def served_routes(self) -> dict[str, Route]:
+        """The routes a worker with these settings serves; raises UnknownRoute."""
+        return {name: self.route(name) for name in self.worker_routes or self.resolved_routes}
+
+    @cached_property
+    def resolved_routes(self) -> dict[str, Route]:
+        """Every route by name; `default` is always there."""
+        overrides = {DEFAULT_ROUTE: RouteOverrides(), **self.routes}
+        return {name: self._route(given) for name, given in overrides.items()}
+
+    def route(self, name: str) -> Route:
+        """The route of this name; raises UnknownRoute."""
+        try:
+            return self.resolved_routes[name]
+        except KeyError:
+            known = ", ".join(sorted(self.resolved_routes))
+            raise UnknownRoute(
+                f"there is no route {name!r}; known routes: {known}. "
+                f"Add a [routes.{name}] table to {self.config} or choose one of these"
+            ) from None
+
+    def _route(self, given: RouteOverrides) -> Route:
+        token = self.token
+        if given.token_env:
+            secret = os.environ.get(given.token_env)
+            token = SecretStr(secret) if secret else None
+        return Route(
+            url=(given.url or self.upstream_url).rstrip("/"),
+            model=given.model or self.model,
+            token=token,
+            **given.model_dump(exclude={"url", "model", "token"}),
+        )
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a mistake, in the words of the environment or of penstock.toml."""
+    lines = []
+    for mistake in error.errors(include_input=False, include_url=False):
+        place = [str(part) for part in mistake["loc"]]
+        name = ".".join(place) if len(place) > 1 else "".join(place)
+        shown = f"{name} (PENSTOCK_{name.upper()})" if len(place) == 1 else name
+        lines.append(f"{shown}: {mistake['msg']}" if name else mistake["msg"])
+    return "invalid settings: " + "; ".join(lines)
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """This process's environment with `extra` on top: what a child process is started with."""
+    return {**os.environ, **extra}

@@ -1,0 +1,224 @@
+"""Runs commands on Redis: `Store` blocks, `AsyncStore` awaits.
+
+The one place that maps redis-py's errors, and the one that knows how to connect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self, TypeVar
+
+import redis
+import redis.asyncio
+import redis.asyncio.retry
+from redis import exceptions
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from penstock.commands import Command
+from penstock.errors import (
+    ConfigurationError,
+    PenstockError,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds to connect: a local network answers in milliseconds, a dead host never."""
+
+COMMAND_TIMEOUT = 10.0
+"""Seconds for a reply: a server that is busier than this is as good as away."""
+
+RETRIES = 2
+"""Every script may be sent twice, so a lost connection is retried at once, briefly."""
+
+_UNREACHABLE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    OSError,
+)
+
+
+def map_error(error: BaseException, url: str) -> PenstockError:
+    """Penstock's error for one of redis-py's, saying what to do."""
+    shown = safe_url(url)
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return ConfigurationError(
+            f"Redis at {shown} refuses these credentials: {error}. Check PENSTOCK_REDIS_URL"
+        )
+    if isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith("OOM"):
+        return StoreFull(
+            f"Redis at {shown} is at its memory limit and takes no new jobs; "
+            "running jobs finish. Raise maxmemory, or wait until results expire"
+        )
+    if isinstance(error, _UNREACHABLE):
+        return StoreUnavailable(
+            f"cannot reach Redis at {shown}: {error}. Start it, or set PENSTOCK_REDIS_URL"
+        )
+    return StoreError(f"Redis at {shown} answered: {error}")
+
+
+def safe_url(url: str) -> str:
+    """The URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+@contextmanager
+def mapped_errors(url: str) -> Iterator[None]:
+    """Raise Penstock's errors in place of redis-py's."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as error:
+        raise map_error(error, url) from None
+
+
+def connection_options(url: str) -> dict[str, Any]:
+    """How every connection to Redis is made; `retry` is the caller's to add."""
+    options = {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": COMMAND_TIMEOUT,
+        "client_name": "penstock",
+    }
+    return options if url.startswith("unix://") else {**options, "socket_keepalive": True}
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigurationError(
+            f"PENSTOCK_REDIS_URL is {safe_url(url)!r}; it must begin with "
+            "redis://, rediss:// or unix://"
+        )
+
+
+def _pack(command: Command[Any]) -> tuple[Any, ...]:
+    return (command.script.sha, len(command.keys), *command.keys, *command.arguments)
+
+
+class Store:
+    """Runs commands with redis-py, blocking. Safe to share between threads."""
+
+    def __init__(self, url: str, client: redis.Redis | None = None) -> None:
+        _check_url(url)
+        self.url = url
+        self.redis: Any = client or _sync_client(url)  # redis-py's reply types fit no server
+
+    def run(self, command: Command[T]) -> T:
+        """Run one command; raises StoreError and what the command's parse raises."""
+        with mapped_errors(self.url):
+            try:
+                reply = self.redis.evalsha(*_pack(command))
+            except exceptions.NoScriptError:
+                self.redis.script_load(command.script.source)
+                reply = self.redis.evalsha(*_pack(command))
+        return command.parse(reply)
+
+    def run_all(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        """Run commands in order in one round trip; a list of results, errors among them."""
+        with mapped_errors(self.url):
+            replies = self._send(commands)
+            forgotten = {c.script for c, r in zip(commands, replies, strict=True) if _no_script(r)}
+            if forgotten:
+                for script in forgotten:
+                    self.redis.script_load(script.source)
+                replies = self._send(commands)
+        return _results(commands, replies, self.url)
+
+    def _send(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.evalsha(*_pack(command))
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+
+
+class AsyncStore:
+    """Runs commands with redis.asyncio. Belongs to one event loop."""
+
+    def __init__(self, url: str, client: redis.asyncio.Redis | None = None) -> None:
+        _check_url(url)
+        self.url = url
+        self.redis: Any = client or _async_client(url)
+
+    async def run(self, command: Command[T]) -> T:
+        """Run one command; raises StoreError and what the command's parse raises."""
+        with mapped_errors(self.url):
+            try:
+                reply = await self.redis.evalsha(*_pack(command))
+            except exceptions.NoScriptError:
+                await self.redis.script_load(command.script.source)
+                reply = await self.redis.evalsha(*_pack(command))
+        return command.parse(reply)
+
+    async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        """Run commands in order in one round trip; a list of results, errors among them."""
+        with mapped_errors(self.url):
+            replies = await self._send(commands)
+            forgotten = {c.script for c, r in zip(commands, replies, strict=True) if _no_script(r)}
+            if forgotten:
+                for script in forgotten:
+                    await self.redis.script_load(script.source)
+                replies = await self._send(commands)
+        return _results(commands, replies, self.url)
+
+    async def _send(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.evalsha(*_pack(command))
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str) -> AsyncIterator[Self]:
+        """A store that is closed at the end of the block."""
+        store = cls(url)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def _no_script(reply: Any) -> bool:
+    return isinstance(reply, exceptions.NoScriptError)
+
+
+def _results(commands: Sequence[Command[Any]], replies: list[Any], url: str) -> list[Any]:
+    results = []
+    for command, reply in zip(commands, replies, strict=True):
+        try:
+            if isinstance(reply, exceptions.RedisError):
+                raise map_error(reply, url)
+            results.append(command.parse(reply))
+        except PenstockError as error:
+            results.append(error)
+    return results
+
+
+def _sync_client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, retry=Retry(_backoff(), RETRIES), **connection_options(url))
+
+
+def _async_client(url: str) -> redis.asyncio.Redis:
+    retry = redis.asyncio.retry.Retry(_backoff(), RETRIES)
+    return redis.asyncio.Redis.from_url(
+        url, retry=retry, max_connections=64, **connection_options(url)
+    )
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.05, cap=0.5)

@@ -1,0 +1,1 @@
+"""The Celery side: takes admitted jobs, streams their answers, relays them."""

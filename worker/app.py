@@ -1,0 +1,132 @@
+"""The composition root of a worker process, for `penstock worker` and `celery -A worker.app`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from celery import signals
+from celery.worker import state as worker_state
+from prometheus_client import start_http_server
+
+from penstock import commands, log
+from penstock.commands import Stop
+from penstock.errors import PenstockError
+from penstock.settings import Settings
+from penstock.store import AsyncStore, Store
+from worker import tasks, telemetry
+from worker.attempt import Attempts
+from worker.dispatch import CELERY_VERSION, Application, make_app, render_template
+from worker.keeper import Keeper
+from worker.leases import Leases
+from worker.pool import HAND_BACK_TIMEOUT, AsyncioPool
+from worker.relay import Relay
+from worker.upstream.client import Upstream
+
+EXIT_DEAF = 75
+"""Exit status of a worker that hears nothing: EX_TEMPFAIL of sysexits.h, start another."""
+
+
+def create(settings: Settings) -> Application:
+    """The Celery application with its tasks and signal handlers."""
+    app = make_app(settings, settings.served_routes)
+    tasks.register(app)
+    signals.setup_logging.connect(lambda **_: log.configure(settings), weak=False)
+    signals.task_revoked.connect(_on_revoked(settings), weak=False)
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """`worker.app.app`, made from the environment when Celery's own command asks for it."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = create(Settings.load())
+    return globals()["app"]
+
+
+@contextlib.asynccontextmanager
+async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
+    """Everything that lives on the pool's event loop."""
+    settings: Settings = pool.app.settings
+    pool.drain_timeout = settings.drain_timeout
+    routes = settings.served_routes
+    async with AsyncStore.opened(settings.server_url) as store:
+        leases, upstream = Leases(), Upstream()
+        relay = Relay(store, settings.flush_interval, _lose(leases))
+        attempts = Attempts(settings, store, upstream, relay, leases)
+        keeper = Keeper(
+            store, leases, attempts, list(routes), lambda: pool.limit - len(leases),
+            settings.watchdog_timeout, _leave,
+        )  # fmt: skip
+        await store.run(commands.register(render_template(), CELERY_VERSION, routes))
+        telemetry.log(
+            "worker_started", routes=list(routes), concurrency=pool.limit, server=settings.safe_url
+        )
+        loops = [asyncio.create_task(relay.run()), asyncio.create_task(keeper.run())]
+        try:
+            yield attempts
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await upstream.close()
+            telemetry.log("worker_stopped", handed_back=attempts.handed_back)
+
+
+class WorkerPool(AsyncioPool):
+    """The pool of Penstock's workers."""
+
+    lifespan = lifespan
+
+
+def run(settings: Settings, metrics_port: int | None = None) -> int:
+    """Run one worker in this process until it is told to stop; its exit status."""
+    log.configure(settings)
+    if metrics_port is not None:
+        start_http_server(metrics_port)
+    worker = create(settings).Worker(
+        hostname=f"penstock-{os.getpid()}@{os.uname().nodename}",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        task_events=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _lose(leases: Leases) -> Any:
+    def lose(job: str) -> None:
+        leases.stop(Stop(job, "lost", "fenced"))
+
+    return lose
+
+
+def _on_revoked(settings: Settings) -> Any:
+    """`celery control revoke`: the record must say so too, or the job would be rung for ever."""
+
+    def on_revoked(request: Any = None, **_: Any) -> None:
+        def cancel() -> None:
+            with (
+                contextlib.suppress(PenstockError),
+                contextlib.closing(Store(settings.server_url)) as store,
+            ):
+                store.run(commands.cancel(request.id, "revoked through Celery"))
+
+        threading.Thread(target=cancel, name="penstock-revoke", daemon=True).start()
+
+    return on_revoked
+
+
+def _leave() -> None:
+    """Stop warmly with EXIT_DEAF; if the hub does not even hear that, leave without it."""
+    worker_state.should_stop = EXIT_DEAF
+    timer = threading.Timer(HAND_BACK_TIMEOUT, os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,116 @@
+"""The Celery application, the names in it, and the message that rings a worker.
+
+Celery carries, distributes and watches; the record in Redis is the truth. So a message holds
+nothing but the job's id, is acknowledged as soon as the job is claimed, and may be lost or come
+twice without harm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import celery
+from celery import Celery
+from kombu import Exchange, Queue
+
+from penstock.keys import PREFIX, QUEUE_NAME
+from penstock.settings import Settings
+
+TASK = "penstock.attempt"
+"""The task's name, as `celery inspect` and Flower show it."""
+
+CELERY_VERSION: str = celery.__version__
+
+_JOB, _ROUTE, _TAG = "@@job@@", "@@route@@", "@@tag@@"
+
+_TRANSPORT: dict[str, Any] = {
+    "global_keyprefix": PREFIX,
+    # The record protects a job from the claim on, and an unclaimed one is rung again: kombu's own
+    # bookkeeping of unacknowledged messages would only cost two round trips a job, fail when
+    # memory is full, and share keys with other Celery applications in the same database.
+    "ack_emulation": False,
+    "priority_steps": [0],
+    "health_check_interval": 5,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 3,
+}
+
+_CONFIGURATION: dict[str, Any] = {
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "task_acks_late": False,
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+    "task_create_missing_queues": False,
+    "worker_pool": "worker.app:WorkerPool",
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    "worker_disable_rate_limits": True,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_send_task_events": True,
+    "broker_connection_retry": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": _TRANSPORT,
+    "enable_utc": True,
+}
+
+
+class Application(Celery):  # type: ignore[misc]  # Celery has no type information
+    """A Celery application that knows the settings it was made from."""
+
+    settings: Settings
+
+
+def make_app(settings: Settings, routes: Iterable[str]) -> Application:
+    """The Celery application of workers that serve these routes."""
+    app = Application("penstock", broker=broker_url(settings.server_url), set_as_current=False)
+    app.settings = settings
+    app.conf.update(_CONFIGURATION)
+    app.conf.worker_concurrency = settings.concurrency
+    app.conf.task_queues = [queue_of(route) for route in routes]
+    app.conf.task_default_queue = app.conf.task_queues[0].name
+    if not settings.server_url.startswith("unix://"):
+        app.conf.broker_transport_options = {**_TRANSPORT, "socket_keepalive": True}
+    return app
+
+
+def queue_of(route: str) -> Queue:
+    """A route's Celery queue."""
+    name = QUEUE_NAME + route
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+
+
+def broker_url(server_url: str) -> str:
+    """The Redis URL as kombu writes it: it has a scheme of its own for Unix sockets."""
+    parts = urlsplit(server_url)
+    if parts.scheme != "unix":
+        return server_url
+    database = parts.query.removeprefix("db=") or "0"
+    credentials = parts.netloc.rpartition("@")[0]
+    at = f"{credentials}@" if credentials else ""
+    return f"redis+socket://{at}{parts.path}?virtual_host={database}"
+
+
+def render_template() -> str:
+    """A Celery message for no job yet: Celery and kombu build it, the scripts fill in the names.
+
+    It is sent once over kombu's in-memory transport and taken from there as it would go to Redis.
+    """
+    app = Celery("penstock-template", broker="memory://", set_as_current=False)
+    app.conf.update(task_serializer="json", task_ignore_result=True)
+    queue = queue_of(_ROUTE)
+    with app.connection_for_write() as connection:
+        app.send_task(
+            TASK, task_id=_JOB, queue=queue, connection=connection, argsrepr="()", kwargsrepr="{}",
+            ignore_result=True, declare=[queue], origin="penstock",
+        )  # fmt: skip
+        message: dict[str, Any] = connection.default_channel._get(queue.name)
+    message["properties"]["correlation_id"] = _JOB
+    message["properties"]["delivery_tag"] = _TAG
+    return json.dumps(message, separators=(",", ":"))

@@ -1,0 +1,92 @@
+"""What a worker tells about itself: the table of log events, and the metrics.
+
+Each log line carries its `action`, a name of ACTIONS, and the fields listed there; lines about a
+job also carry job, attempt, route and tenant. No line carries a prompt, a completion or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from penstock.log import get_logger
+
+
+class Action(NamedTuple):
+    """One kind of log line."""
+
+    level: str
+    text: str
+    fields: tuple[str, ...] = ()
+
+
+ABOUT_JOB = ("job", "attempt", "route", "tenant")
+
+ACTIONS: dict[str, Action] = {
+    "worker_started": Action("info", "worker started", ("routes", "concurrency", "server")),
+    "worker_stopped": Action("info", "worker stopped", ("handed_back",)),
+    "worker_deaf": Action(
+        "error", "jobs wait and slots are free, but no message comes: leaving", ("seconds",)
+    ),
+    "server_unsafe": Action("warning", "the server may lose jobs", ("problem",)),
+    "job_claimed": Action("debug", "job claimed", ABOUT_JOB),
+    "job_refused": Action("info", "message dropped, the job is not to be run", ("job", "state")),
+    "job_completed": Action(
+        "info", "job completed", (*ABOUT_JOB, "seconds", "tokens", "cost", "finish_reason")
+    ),
+    "job_retried": Action(
+        "warning",
+        "attempt failed, job will be tried again",
+        (*ABOUT_JOB, "reason", "error", "delay"),
+    ),
+    "job_failed": Action("error", "job failed", (*ABOUT_JOB, "reason", "error", "status")),
+    "job_cancelled": Action("info", "job cancelled", (*ABOUT_JOB, "reason")),
+    "job_handed_back": Action("info", "job handed back", (*ABOUT_JOB, "reason")),
+    "outcome_refused": Action(
+        "warning", "outcome refused, a newer attempt has the job", (*ABOUT_JOB, "outcome")
+    ),
+    "lease_lost": Action("warning", "lease lost, stream stopped", ("job", "state")),
+    "swept": Action("info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired")),
+    "store_away": Action("warning", "Redis is away", ("loop", "error")),
+    "store_back": Action("info", "Redis is back", ("loop",)),
+    "relay_waits": Action("warning", "Redis does not take events, they wait", ("error",)),
+    "process_ended": Action("warning", "worker process ended, starting another", ("pid", "status")),
+}
+
+_logger = get_logger("penstock.worker")
+
+
+def log(action: str, **fields: Any) -> None:
+    """Write the line of this action."""
+    kind = ACTIONS[action]
+    getattr(_logger, kind.level)(kind.text, action=action, **fields)
+
+
+JOBS = Counter("penstock_jobs_total", "Jobs ended, by outcome.", ["route", "outcome"])
+ATTEMPTS = Counter(
+    "penstock_attempts_total", "Attempts ended, by what ended them.", ["route", "reason"]
+)
+QUEUED = Histogram(
+    "penstock_time_in_queue_seconds", "From when a job might run until a worker claimed it.",
+    ["route"], buckets=(0.005, 0.02, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200),
+)  # fmt: skip
+FIRST_TOKEN = Histogram(
+    "penstock_time_to_first_token_seconds", "From the request until the first delta.",
+    ["route"], buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)  # fmt: skip
+TOKENS = Counter("penstock_tokens_total", "Tokens, by kind.", ["route", "kind"])
+COST = Counter("penstock_cost_usd_total", "What completions cost, in USD.", ["route"])
+STREAMS = Gauge("penstock_streams_in_progress", "Streams of this process.", ["route"])
+FLUSHED = Histogram(
+    "penstock_relay_flush_events", "Events in one write of the relay.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200),
+)  # fmt: skip
+SWEPT = Counter("penstock_swept_total", "Jobs the sweep moved, by what it did.", ["what"])
+
+
+def count_usage(route: str, usage: dict[str, Any]) -> None:
+    """Add a completion's tokens and cost."""
+    TOKENS.labels(route, "prompt").inc(usage.get("prompt_tokens") or 0)
+    TOKENS.labels(route, "completion").inc(usage.get("completion_tokens") or 0)
+    COST.labels(route).inc(usage.get("estimated_cost") or 0)

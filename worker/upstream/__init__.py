@@ -1,0 +1,1 @@
+"""The upstream: the streaming call, and how its bytes become an answer."""

@@ -1,0 +1,224 @@
+"""The streaming call. The only importer of httpx for it, and where its errors are mapped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import httpx
+import msgspec
+from httpx_aiohttp import AiohttpTransport
+
+from penstock.errors import ConnectFailed, StatusError, StreamBroken, TimedOut, UpstreamError
+from penstock.settings import Route, Timeouts
+from worker.retry import parse_retry_after
+from worker.upstream.error_body import read_error
+from worker.upstream.sse import MAX_RESPONSE_BYTES, Decoder
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Bytes read of an error's body."""
+
+KEEP_ALIVE = 30.0
+"""Seconds an idle connection is kept for the next job."""
+
+USER_AGENT = "penstock"
+
+
+class Patience:
+    """Ends a stream that is too slow, at a cost per token of one clock reading.
+
+    A timer looks at the time of the last data when it fires, and sleeps on if there was some.
+    """
+
+    def __init__(self, timeouts: Timeouts, budget: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + budget
+        self._limit, self._code = timeouts.first_token, "first_token"
+        self._between = timeouts.between_tokens
+        self._last = self._loop.time()
+        self._scope = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def touch(self) -> None:
+        """Data has come."""
+        self._last = self._loop.time()
+
+    def first_token(self) -> None:
+        """The first token has come: from now on the limit is that between tokens."""
+        self._limit, self._code = self._between, "between_tokens"
+        self._last = self._loop.time()
+        self._arm()
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._arm()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        if self._timer:
+            self._timer.cancel()
+        try:
+            await self._scope.__aexit__(*exception)
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _arm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(self._last + self._limit, self._end), self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now >= min(self._last + self._limit, self._end):
+            self._scope.reschedule(now)
+        else:
+            self._arm()
+
+    def _too_slow(self) -> TimedOut:
+        if self._loop.time() >= self._end:
+            return TimedOut("the answer took longer than allowed in total", code="total")
+        waited = self._code.replace("_", " ")
+        return TimedOut(f"nothing came for {self._limit:g} s ({waited})", code=self._code)
+
+
+class Upstream:
+    """Streams completions from any route over shared connections."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        limits = httpx.Limits(max_connections=10_000, keepalive_expiry=KEEP_ALIVE)
+        self._http = httpx.AsyncClient(
+            transport=transport or AiohttpTransport(limits=limits), trust_env=False
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def stream(
+        self,
+        route: Route,
+        body: dict[str, Any],
+        budget: float,
+        receive: Callable[[bytes], bool],
+    ) -> None:
+        """Ask for a completion and pass on the data of each event.
+
+        Args:
+            route: where to ask, with its token and timeouts.
+            body: the chat-completions body.
+            budget: seconds for everything.
+            receive: called with each event's data; returns whether a token has come yet. Raise
+                from it to stop.
+
+        Raises:
+            UpstreamError: in one of its kinds; whatever httpx raises is mapped to these.
+        """
+        async with (
+            Patience(route.timeouts, budget) as patience,
+            self._answer(route, body) as answer,
+        ):
+            await _check_status(answer)
+            kind = answer.headers.get("content-type", "text/event-stream").partition(";")[0]
+            if kind == "text/event-stream":
+                await _relay_events(answer, receive, patience)
+            elif kind == "application/json":
+                receive(await _read(answer, MAX_RESPONSE_BYTES))
+            else:
+                raise StreamBroken(
+                    f"the upstream answered 200 with {kind[:80]}, not an event stream",
+                    code="not_a_stream",
+                )
+
+    @asynccontextmanager
+    async def _answer(self, route: Route, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        timeout = httpx.Timeout(None, connect=route.timeouts.connect, pool=route.timeouts.connect)
+        request = self._http.build_request(
+            "POST",
+            f"{route.url}/chat/completions",
+            content=msgspec.json.encode(body),
+            headers=_headers(route),
+            timeout=timeout,
+        )
+        try:
+            answer = await self._http.send(request, stream=True)
+            try:
+                yield answer
+            finally:
+                await answer.aclose()
+        except httpx.HTTPError as error:
+            raise _mapped(error) from None
+        except (httpx.InvalidURL, OSError) as error:
+            raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
+
+
+def _headers(route: Route) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream, application/json",
+        "accept-encoding": "identity",
+        "user-agent": USER_AGENT,
+    }
+    if route.token:
+        headers["authorization"] = f"Bearer {route.token.get_secret_value()}"
+    return headers
+
+
+async def _relay_events(
+    answer: httpx.Response, receive: Callable[[bytes], bool], patience: Patience
+) -> None:
+    """The hot loop: `answer.stream` gives the bytes as they came, with the least around them."""
+    decoder, started = Decoder(), False
+    feed, touch = decoder.feed, patience.touch
+    stream: Any = answer.stream
+    async for chunk in stream:
+        touch()
+        for data in feed(chunk):
+            if receive(data) and not started:
+                started = True
+                patience.first_token()
+    for data in decoder.close():
+        receive(data)
+
+
+async def _check_status(answer: httpx.Response) -> None:
+    if answer.status_code == 200:
+        return
+    raw = await _read(answer, MAX_ERROR_BYTES)
+    try:
+        error = read_error(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, RecursionError):
+        error = None
+    raise StatusError(
+        error.message if error else f"the upstream answered {answer.status_code}",
+        status=answer.status_code,
+        type=error.type if error else None,
+        code=error.code if error else None,
+        retry_after=parse_retry_after(answer.headers, time.time()),
+    )
+
+
+async def _read(answer: httpx.Response, limit: int) -> bytes:
+    """The body up to a limit: what is longer is cut, and will not be JSON."""
+    body = bytearray()
+    async for chunk in answer.aiter_bytes():
+        body += chunk
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def _mapped(error: httpx.HTTPError) -> UpstreamError:
+    """Penstock's error for one of httpx's; httpx-aiohttp puts the cause behind it."""
+    text = str(error) or type(error).__name__
+    match error:
+        case httpx.TimeoutException() if isinstance(error.__cause__, TimeoutError):
+            return TimedOut("no connection in time", code="connect")
+        case httpx.UnsupportedProtocol():
+            return ConnectFailed(f"the route's URL is wrong: {text}", retryable=False)
+        case httpx.ReadError() | httpx.RemoteProtocolError():
+            return StreamBroken(f"the connection broke: {text}", code="connection_broken")
+        case _:
+            return ConnectFailed(text)
