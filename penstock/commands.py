@@ -100,10 +100,11 @@ def admit(route: str, most: int = 100) -> Command[int | None]:
 
 
 class Claim(NamedTuple):
-    """A job that is ours for one attempt."""
+    """A job that is ours for one attempt; its request stands apart, it can be megabytes."""
 
     record: JobRecord
     attempt: int
+    request: bytes
 
 
 def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | str]:
@@ -114,7 +115,8 @@ def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | str]:
         if kind != b"claimed":
             return "expired" if kind == b"expired" else str(reply[1].decode())
         fields = dict(zip(reply[2::2], reply[3::2], strict=True))
-        return Claim(JobRecord.from_fields(fields), int(reply[1]))
+        request = fields.pop(b"request")
+        return Claim(JobRecord.from_fields(fields), int(reply[1]), request)
 
     return Command(load("claim"), [keys.job(id_)], [id_, holder, lease], parse)
 

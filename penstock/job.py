@@ -233,8 +233,9 @@ class Completion(BaseModel):
         message = self.choices[0]["message"] if self.choices else {}
         return message.get(field) or ""
 
-    def __repr__(self) -> str:
-        return f"Completion(id={self.id!r}, model={self.model!r})"
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Nothing of what was said: completions stay out of logs."""
+        return [("id", self.id), ("model", self.model)]
 
 
 class JobRecord(BaseModel):
@@ -269,7 +270,7 @@ class JobRecord(BaseModel):
     metadata: dict[str, str] = {}
     cancel_reason: str | None = None
     final: str | None = None
-    request: bytes = Field(repr=False, exclude=True)
+    request: bytes = Field(b"", repr=False, exclude=True)
     outcome: dict[str, Any] | None = Field(None, repr=False)
 
     @classmethod

@@ -7,7 +7,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from penstock import commands
 from penstock.commands import LEASE, Claim, Command, Lease, Stop
 from penstock.errors import StoreError, TimedOut, UpstreamError
-from penstock.job import JobRecord
 from penstock.outcome import Cancelled, Completed, Failed, Interrupted, Outcome, Retry
 from penstock.settings import Route, Settings
 from penstock.state import JobState
@@ -38,30 +37,35 @@ class Stream:
         self.lease = Lease(claim.record.id, claim.attempt, claim.record.route)
         self.feed: Feed = relay.open(claim.record.id, claim.attempt)
         self.started = time.monotonic()
-        self.body = _body(claim.record, route)
+        body = _body(claim, route)
+        self.content = msgspec.json.encode(body)
         self.assembler = Assembler(
             prices=route.prices,
-            n=self.body.get("n") or 1,
-            model=self.body["model"],
-            prompt_characters=_characters(self.body["messages"]),
+            n=body.get("n") or 1,
+            model=body["model"],
+            prompt_characters=_characters(body["messages"]),
         )
         self.about = {
             "job": claim.record.id, "attempt": claim.attempt, "route": claim.record.route,
             "tenant": claim.record.tenant,
         }  # fmt: skip
         self._relay = relay
-        self._speaks = False
+        self.begun = False
 
-    def receive(self, data: bytes) -> bool:
-        """Take one event's data; whether the answer has begun."""
+    @property
+    def done(self) -> bool:
+        """Whether `[DONE]` has come."""
+        return self.assembler.done
+
+    def receive(self, data: bytes) -> None:
+        """Take one event's data."""
         deltas = self.assembler.feed(data)
         if deltas:
-            if not self._speaks:
-                self._speaks = True
+            if not self.begun:
+                self.begun = True
                 waited = time.monotonic() - self.started
                 telemetry.FIRST_TOKEN.labels(self.record.route).observe(waited)
             self._relay.add(self.feed, deltas)
-        return self._speaks
 
     @property
     def budget(self) -> float:
@@ -97,13 +101,15 @@ class Attempts:
     async def run(self, delivery: Delivery) -> None:
         """Run the delivered job's next attempt, if it is to be run."""
         self.received_at = time.monotonic()
-        claimed = await self._claim(delivery.task_id)
-        delivery.accept()
-        if not isinstance(claimed, Claim):
-            return telemetry.log("job_refused", job=delivery.task_id, state=claimed)
-        stream = Stream(claimed, self._settings.route(claimed.record.route), self._relay)
+        with self._leases.expected(delivery.task_id):
+            claimed = await _undisturbed(self._claim(delivery.task_id))
+            delivery.accept()
+            if not isinstance(claimed, Claim):
+                telemetry.log("job_refused", job=delivery.task_id, state=claimed)
+                return
+            stream = Stream(claimed, self._settings.route(claimed.record.route), self._relay)
+            self._leases.hold(stream.lease, delivery)
         _log_claim(stream)
-        self._leases.hold(stream.lease, delivery)
         try:
             outcome = await self._answer(stream, delivery)
             await _undisturbed(self._settle(stream, outcome))
@@ -111,17 +117,20 @@ class Attempts:
             self._leases.release(stream.lease)
 
     async def _claim(self, job: str) -> Claim | str:
-        """Claim for at most a lease: later than that the sweep has rung again."""
+        """Claim, for at most a lease: by then the sweep has rung again."""
         claim = commands.claim(job, secrets.token_hex(8))
-        return await asyncio.wait_for(self._persist(claim), LEASE)
+        try:
+            return await asyncio.wait_for(self._persist(claim), LEASE)
+        except TimeoutError:
+            return "out of reach"
 
     async def _answer(self, stream: Stream, delivery: Delivery) -> Outcome:
         """Stream the answer and decide what the attempt came to."""
+        if delivery.stopped_by is not None:  # while it was being claimed
+            return _stopped(stream, delivery.stopped_by)
         try:
             with telemetry.STREAMS.labels(stream.record.route).track_inprogress():
-                await self._upstream.stream(
-                    stream.route, stream.body, stream.budget, stream.receive
-                )
+                await self._upstream.stream(stream.route, stream.content, stream.budget, stream)
             return Completed(stream.assembler.completion())
         except UpstreamError as error:
             return _decide(stream, error)
@@ -153,22 +162,22 @@ class Attempts:
                 tries += 1
 
 
-async def _undisturbed(work: Awaitable[None]) -> None:
-    """Finish this though the coroutine is cancelled meanwhile: the outcome has been decided."""
+async def _undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Finish this though the coroutine is cancelled meanwhile: half of it would leave a lease."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(task)
-    task.result()
+    return task.result()
 
 
-def _body(record: JobRecord, route: Route) -> dict[str, Any]:
+def _body(claim: Claim, route: Route) -> dict[str, Any]:
     """What the upstream is asked: the job's body, as a stream, with usage."""
-    body: dict[str, Any] = msgspec.json.decode(record.request)
+    body: dict[str, Any] = msgspec.json.decode(claim.request)
     options = body.get("stream_options") or {}
     return {
         **body,
-        "model": record.model or route.model,
+        "model": claim.record.model or route.model,
         "stream": True,
         "stream_options": {**options, "include_usage": True},
     }

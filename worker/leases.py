@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from penstock.commands import Lease, Stop
 from worker.pool import Delivery
@@ -13,6 +14,7 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[Lease, Delivery]] = {}
+        self._expected: dict[str, Stop | None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -20,8 +22,19 @@ class Leases:
     def __iter__(self) -> Iterator[Lease]:
         return iter([lease for lease, _ in self._held.values()])
 
+    @contextmanager
+    def expected(self, job: str) -> Iterator[None]:
+        """While a job is being claimed: a cancel that comes meanwhile is kept for `hold`."""
+        self._expected[job] = None
+        try:
+            yield
+        finally:
+            self._expected.pop(job, None)
+
     def hold(self, lease: Lease, delivery: Delivery) -> None:
         """Take a lease on; a zombie's older lease on the same job is stopped."""
+        if stop := self._expected.pop(lease.id, None):
+            delivery.stop(stop)
         if older := self._held.get(lease.id):
             older[1].stop(Stop(lease.id, "lost", "superseded"))
         self._held[lease.id] = (lease, delivery)
@@ -33,6 +46,8 @@ class Leases:
 
     def stop(self, stop: Stop) -> bool:
         """Stop a job; False where it is not ours."""
+        if stop.id in self._expected and stop.verdict == "cancelled":
+            self._expected[stop.id] = stop
         held = self._held.get(stop.id)
         if held is not None:
             held[1].stop(stop)

@@ -80,8 +80,7 @@ class Delivery:
         self._task, self._callbacks = asyncio.current_task(), callbacks
         started = time.monotonic()
         try:
-            if self.stopped_by is None:
-                await function()
+            await function()
         except asyncio.CancelledError:
             pass  # stopped: whoever stopped it knows why
         except Exception:

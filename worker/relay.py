@@ -40,7 +40,9 @@ class Feed:
         n: the number of the last event that was given one; 1 is `started`.
     """
 
-    __slots__ = ("attempt", "id", "lost", "n", "pending", "slot", "unwritten", "waiter", "waits")
+    __slots__ = (
+        "attempt", "fresh", "id", "lost", "n", "pending", "slot", "unwritten", "waiter", "waits"
+    )  # fmt: skip
 
     def __init__(self, id_: str, attempt: int, slot: int) -> None:
         self.id = id_
@@ -49,6 +51,7 @@ class Feed:
         self.n = 1
         self.pending = Deltas()
         self.waits = False  # in its slot, for the next flush
+        self.fresh = True  # has sent nothing, or only its first delta within this round
         self.unwritten = 0  # events numbered but not yet in Redis
         self.lost = False
         self.waiter: asyncio.Future[None] | None = None
@@ -129,7 +132,8 @@ class Relay:
         loop = asyncio.get_running_loop()
         waiting, self._slots[self._next_slot] = self._slots[self._next_slot], []
         for feed in waiting:
-            if feed.unwritten and not feed.lost:
+            if (feed.unwritten or feed.fresh) and not feed.lost:
+                feed.fresh = False
                 self._slots[self._next_slot].append(feed)
                 continue
             feed.waits = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast
 
 import httpx
 import msgspec
@@ -24,7 +24,24 @@ MAX_ERROR_BYTES = 64 * 1024
 KEEP_ALIVE = 30.0
 """Seconds an idle connection is kept for the next job."""
 
+DONE_GRACE = 1.0
+"""Seconds for the response to end after `[DONE]`, so that its connection can be used again."""
+
 USER_AGENT = "penstock"
+
+
+class Sink(Protocol):
+    """Who takes the events of a stream."""
+
+    begun: bool
+    """Whether a token has come."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has said that it is over."""
+
+    def receive(self, data: bytes) -> None:
+        """Take one event's data; raise to stop."""
 
 
 class Patience:
@@ -48,7 +65,14 @@ class Patience:
 
     def first_token(self) -> None:
         """The first token has come: from now on the limit is that between tokens."""
-        self._limit, self._code = self._between, "between_tokens"
+        self._expect("between_tokens", self._between)
+
+    def done(self) -> None:
+        """Everything has come: all that is left is the end of the response."""
+        self._expect("end", DONE_GRACE)
+
+    def _expect(self, code: str, limit: float) -> None:
+        self._limit, self._code = limit, code
         self._last = self._loop.time()
         self._arm()
 
@@ -97,48 +121,37 @@ class Upstream:
         """Close all connections."""
         await self._http.aclose()
 
-    async def stream(
-        self,
-        route: Route,
-        body: dict[str, Any],
-        budget: float,
-        receive: Callable[[bytes], bool],
-    ) -> None:
+    async def stream(self, route: Route, content: bytes, budget: float, sink: Sink) -> None:
         """Ask for a completion and pass on the data of each event.
 
         Args:
             route: where to ask, with its token and timeouts.
-            body: the chat-completions body.
+            content: the chat-completions body, as JSON.
             budget: seconds for everything.
-            receive: called with each event's data; returns whether a token has come yet. Raise
-                from it to stop.
+            sink: who takes the events.
 
         Raises:
-            UpstreamError: in one of its kinds; whatever httpx raises is mapped to these.
+            UpstreamError: in one of its kinds; whatever httpx raises is mapped to these. Nothing
+                that happens after the sink is done is an error.
         """
-        async with (
-            Patience(route.timeouts, budget) as patience,
-            self._answer(route, body) as answer,
-        ):
-            await _check_status(answer)
-            kind = answer.headers.get("content-type", "text/event-stream").partition(";")[0]
-            if kind == "text/event-stream":
-                await _relay_events(answer, receive, patience)
-            elif kind == "application/json":
-                receive(await _read(answer, MAX_RESPONSE_BYTES))
-            else:
-                raise StreamBroken(
-                    f"the upstream answered 200 with {kind[:80]}, not an event stream",
-                    code="not_a_stream",
-                )
+        try:
+            async with (
+                Patience(route.timeouts, budget) as patience,
+                self._answer(route, content) as answer,
+            ):
+                await _check_status(answer)
+                await _take(answer, sink, patience)
+        except UpstreamError:
+            if not sink.done:
+                raise
 
     @asynccontextmanager
-    async def _answer(self, route: Route, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _answer(self, route: Route, content: bytes) -> AsyncIterator[httpx.Response]:
         timeout = httpx.Timeout(None, connect=route.timeouts.connect, pool=route.timeouts.connect)
         request = self._http.build_request(
             "POST",
             f"{route.url}/chat/completions",
-            content=msgspec.json.encode(body),
+            content=content,
             headers=_headers(route),
             timeout=timeout,
         )
@@ -166,19 +179,41 @@ def _headers(route: Route) -> dict[str, str]:
     return headers
 
 
-async def _relay_events(
-    answer: httpx.Response, receive: Callable[[bytes], bool], patience: Patience
-) -> None:
-    """The hot loop: `answer.stream` gives the bytes as they came, with the least around them."""
-    decoder, started = Decoder(), False
-    feed, touch = decoder.feed, patience.touch
-    stream: Any = answer.stream
-    async for chunk in stream:
-        touch()
+async def _take(answer: httpx.Response, sink: Sink, patience: Patience) -> None:
+    kind = answer.headers.get("content-type", "text/event-stream").partition(";")[0]
+    if kind == "text/event-stream":
+        await _take_events(answer, sink, patience)
+    elif kind == "application/json":
+        sink.receive(await _read(answer, MAX_RESPONSE_BYTES))
+    else:
+        raise StreamBroken(
+            f"the upstream answered 200 with {kind[:80]}, not an event stream", code="not_a_stream"
+        )
+
+
+async def _take_events(answer: httpx.Response, sink: Sink, patience: Patience) -> None:
+    """Read to the end; the middle loop is the hot one.
+
+    `answer.stream` gives the bytes as they came, with the least around them.
+    """
+    decoder = Decoder()
+    feed, receive, touch = decoder.feed, sink.receive, patience.touch
+    chunks = aiter(cast("httpx.AsyncByteStream", answer.stream))
+    async for chunk in chunks:
         for data in feed(chunk):
-            if receive(data) and not started:
-                started = True
-                patience.first_token()
+            receive(data)
+        if sink.begun or sink.done:
+            break
+    patience.first_token()
+    async for chunk in chunks:
+        for data in feed(chunk):
+            receive(data)
+            touch()  # here, not for each chunk: a comment that keeps alive is no token
+        if sink.done:
+            break
+    patience.done()
+    async for _ in chunks:
+        pass
     for data in decoder.close():
         receive(data)
 
