@@ -52,15 +52,16 @@ class Patience:
 
     def __init__(self, timeouts: Timeouts, budget: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + budget
+        self._start = self._loop.time()
+        self._end = self._start + budget
         self._limit, self._code = timeouts.first_token, "first_token"
         self._between = timeouts.between_tokens
-        self._last = self._loop.time()
+        self._last = self._start
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
 
     def touch(self) -> None:
-        """Data has come."""
+        """An event has come; before the first token that does not count."""
         self._last = self._loop.time()
 
     def first_token(self) -> None:
@@ -92,11 +93,16 @@ class Patience:
     def _arm(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self._loop.call_at(min(self._last + self._limit, self._end), self._look)
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    @property
+    def _due(self) -> float:
+        since = self._start if self._code == "first_token" else self._last
+        return min(since + self._limit, self._end)
 
     def _look(self) -> None:
         now = self._loop.time()
-        if now >= min(self._last + self._limit, self._end):
+        if now >= self._due:
             self._scope.reschedule(now)
         else:
             self._arm()
@@ -192,28 +198,22 @@ async def _take(answer: httpx.Response, sink: Sink, patience: Patience) -> None:
 
 
 async def _take_events(answer: httpx.Response, sink: Sink, patience: Patience) -> None:
-    """Read to the end; the middle loop is the hot one.
-
-    `answer.stream` gives the bytes as they came, with the least around them.
-    """
-    decoder = Decoder()
+    """The hot loop: `answer.stream` gives the bytes as they came, with the least around them."""
+    decoder, begun = Decoder(), False
     feed, receive, touch = decoder.feed, sink.receive, patience.touch
     chunks = aiter(cast("httpx.AsyncByteStream", answer.stream))
     async for chunk in chunks:
         for data in feed(chunk):
             receive(data)
-        if sink.begun or sink.done:
-            break
-    patience.first_token()
-    async for chunk in chunks:
-        for data in feed(chunk):
-            receive(data)
-            touch()  # here, not for each chunk: a comment that keeps alive is no token
+            touch()  # here, not for each chunk: a comment that keeps the connection is no token
         if sink.done:
             break
+        if sink.begun and not begun:
+            begun = True
+            patience.first_token()
     patience.done()
     async for _ in chunks:
-        pass
+        pass  # to its end, so that the connection can be used again
     for data in decoder.close():
         receive(data)
 

@@ -76,7 +76,7 @@ class Decoder:
 
     def close(self) -> list[bytes]:
         """The end of the body: `[DONE]` if that is what it ended with; all else is dropped."""
-        data = self._parse(bytes(self._pending))
+        data = _parse(self._without_mark(bytes(self._pending)))
         self._pending.clear()
         return [data] if data == DONE else []
 
@@ -88,31 +88,20 @@ class Decoder:
                 _check_size(block)
         if rest := blocks.pop():
             self._pending += rest
+        if self._first:
+            blocks[0] = self._without_mark(blocks[0])
         events = []
         for block in blocks:
             if block[:6] == b"data: " and b"\n" not in block:  # as good as always
                 events.append(block[6:])
-            elif (data := self._parse(block)) is not None:
+            elif (data := _parse(block)) is not None:
                 events.append(data)
-        self._first = False
         return events
 
-    def _parse(self, block: bytes) -> bytes | None:
-        """The data of one event's lines, or None if no line is data."""
-        if self._first:
-            self._first = False
-            block = block.removeprefix(_BOM)
-        values, name = [], b""
-        for line in block.split(b"\n"):
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                values.append(value.removeprefix(b" "))
-            elif field == b"event":
-                name = value.removeprefix(b" ")
-        if not values:
-            return None
-        data = b"\n".join(values)
-        return NamedEvent(data, name.decode(errors="replace")) if name else data
+    def _without_mark(self, block: bytes) -> bytes:
+        """The first event without a byte order mark; it is whole here, however it was cut."""
+        first, self._first = self._first, False
+        return block.removeprefix(_BOM) if first else block
 
     def _with_line_feeds(self, data: bytes) -> bytes:
         """CRLF and CR as LF. A CR ends its line at once; an LF that follows adds nothing."""
@@ -122,6 +111,21 @@ class Decoder:
             data = data[1:]
         self._after_cr = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _parse(block: bytes) -> bytes | None:
+    """The data of one event's lines, or None if no line is data."""
+    values, name = [], b""
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            values.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    if not values:
+        return None
+    data = b"\n".join(values)
+    return NamedEvent(data, name.decode(errors="replace")) if name else data
 
 
 def _check_size(block: bytes | bytearray) -> None:
