@@ -151,6 +151,9 @@ class JobSpec(msgspec.Struct, frozen=True):
     model: str
     options: JobOptions
 
+    def __repr__(self) -> str:
+        return f"JobSpec(id={self.id!r}, digest={self.digest!r}, options={self.options!r})"
+
     @classmethod
     def build(cls, given: Mapping[str, Any]) -> JobSpec:
         """Check one flat mapping of body fields and job options.

@@ -7,6 +7,7 @@ docs/configuration.md lists every field; a test compares the two.
 from __future__ import annotations
 
 import os
+import socket
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -94,7 +95,9 @@ class Settings(BaseSettings):
         env_prefix="PENSTOCK_", frozen=True, extra="forbid", populate_by_name=True
     )
 
-    redis_url: str | None = Field(None, description="default: the embedded server, if it runs")
+    redis_url: str | None = Field(
+        None, repr=False, description="default: the embedded server, if it runs"
+    )
     upstream_url: str = "https://api.deepinfra.com/v1/openai"
     token: SecretStr | None = Field(
         None, validation_alias=AliasChoices("token", "DEEPINFRA_TOKEN"), repr=False
@@ -163,7 +166,7 @@ class Settings(BaseSettings):
         """The Redis URL in use: the given one, the embedded server's, or the local default."""
         if self.redis_url:
             return self.redis_url
-        if self.socket_path.is_socket():
+        if _listens(self.socket_path):
             return f"unix://{self.socket_path}"
         return "redis://127.0.0.1:6379/0"
 
@@ -206,6 +209,16 @@ class Settings(BaseSettings):
             token=token,
             **given.model_dump(exclude={"url", "model", "token"}),
         )
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody answers there: a killed server leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,0 +1,5 @@
+"""`python -m ops.simulator`."""
+
+from ops.simulator.cli import simulator
+
+simulator(prog_name="penstock simulator")

@@ -1,0 +1,109 @@
+"""What tests share: a real server, settings for it, the simulator, worker processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.local.server import EmbeddedServer
+from ops.simulator import SimulatorThread
+from penstock import Client, Settings
+from penstock.commands import register
+from penstock.store import Store
+from tests.processes import WorkerProcess
+from worker.dispatch import CELERY_VERSION, render_template
+
+
+@pytest.fixture(autouse=True, scope="session")
+def clean_environment() -> Iterator[None]:
+    """No test sees the settings of whoever runs it, nor a penstock.toml that lies around."""
+    patch = pytest.MonkeyPatch()
+    for name in [n for n in os.environ if n.startswith("PENSTOCK_") or n == "DEEPINFRA_TOKEN"]:
+        patch.delenv(name)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def session_dir() -> Iterator[Path]:
+    """A short path: a Unix socket's may have 107 bytes, and pytest's own directories are longer."""
+    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="ps-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """As session_dir, for one test."""
+    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="ps-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(session_dir: Path) -> Iterator[EmbeddedServer]:
+    """One server for all tests of this process; `settings` empties it for each."""
+    with EmbeddedServer(session_dir / "server", directives={"enable-debug-command": "yes"}) as it:
+        yield it
+
+
+@pytest.fixture
+def settings(server: EmbeddedServer, session_dir: Path) -> Settings:
+    """Settings for the server, which is empty."""
+    settings = Settings.load(redis_url=server.url, state_dir=session_dir / "state")
+    store = Store(server.url)
+    store.redis.flushall()
+    store.close()
+    return settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """A store on the empty server."""
+    store = Store(settings.server_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client on the empty server."""
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def registered(store: Store, settings: Settings) -> None:
+    """As if a worker had started: the gate is open, though nobody claims."""
+    store.run(register(render_template(), CELERY_VERSION, settings.resolved_routes))
+
+
+@pytest.fixture
+def simulator() -> Iterator[SimulatorThread]:
+    """A simulated upstream in a thread."""
+    with SimulatorThread() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def start_worker(
+    settings: Settings, simulator: SimulatorThread
+) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start worker processes on the server and the simulator; all end with the test."""
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str, **environment: str) -> WorkerProcess:
+        environment.setdefault("PENSTOCK_UPSTREAM_URL", simulator.url)
+        worker = WorkerProcess(settings.server_url, arguments, environment)
+        started.append(worker)
+        worker.until_ready()
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()

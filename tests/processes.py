@@ -1,0 +1,92 @@
+"""Worker processes under test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+from tests.waiting import until
+
+T = TypeVar("T")
+
+
+class WorkerProcess:
+    """One `penstock worker`, its log in a file."""
+
+    def __init__(
+        self, url: str, arguments: Sequence[str] = (), environment: Mapping[str, str] = {}
+    ) -> None:
+        self.url = url
+        self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed by kill()
+        self._consumers = self._count_consumers()
+        self.process = subprocess.Popen(
+            [Path(sys.executable).with_name("penstock"), "worker", *arguments],
+            env={**os.environ, "PENSTOCK_REDIS_URL": url, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def log(self) -> str:
+        """Everything it has written so far."""
+        return Path(self._log.name).read_text(errors="replace")
+
+    def until_ready(self) -> None:
+        """Wait until it waits for messages."""
+        until(lambda: self._alive() and self._count_consumers() > self._consumers, timeout=30)
+
+    def until_logged(self, text: str, timeout: float = 20) -> None:
+        """Wait for a text in its log."""
+        until(lambda: text in self.log, timeout=timeout)
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = 40) -> int:
+        """Its exit status."""
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """End it and what it started at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._log.close()
+
+    def _alive(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the worker ended with {self.process.returncode}:\n{self.log}")
+        return True
+
+    def _count_consumers(self) -> int:
+        with redis.Redis.from_url(self.url) as connection:
+            return sum(client["cmd"] == "brpop" for client in connection.client_list())
+
+
+def run_cli(
+    url: str, *arguments: str, input_: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a `penstock` command to its end."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("penstock"), *arguments],
+        env={**os.environ, "PENSTOCK_REDIS_URL": url, **environment},
+        input=input_,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+Started = Callable[..., WorkerProcess]

@@ -1,0 +1,55 @@
+"""Cursors and events."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.events import Cursor, Event, decode, encode
+
+cursors = st.builds(Cursor, st.integers(0, 10**6), st.integers(0, 10**6))
+
+
+@given(a=cursors, b=cursors)
+def test_cursors_order_like_stream_ids(a: Cursor, b: Cursor) -> None:
+    """A cursor survives its text form, and compares as Redis compares Stream ids."""
+    assert Cursor.parse(str(a)) == a
+    assert (a < b) == ((a.attempt, a.n) < (b.attempt, b.n))
+
+
+@pytest.mark.parametrize("text", ["", "1", "1-", "-1", "a-1", "1-2-3", "1_2", "١-٢", " 1-2"])
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    """The error shows what a cursor looks like."""
+    with pytest.raises(ValueError, match="such as 1-17"):
+        Cursor.parse(text)
+
+
+def test_an_event_reads_what_redis_holds() -> None:
+    """The bytes of the contract decode to an event, and its text is the first choice's."""
+    raw = (
+        b'{"id":"2-17","job":"job_01","type":"delta","time":1790000000.123,"data":{"choices":['
+        b'{"index":1,"delta":{"content":"other"}},{"index":0,"delta":{"content":" Hi"}}]}}'
+    )
+    event = decode(raw)
+    assert (event.cursor, event.type, event.text, event.reasoning) == (
+        Cursor(2, 17), "delta", " Hi", "",
+    )  # fmt: skip
+    assert decode(encode(event)) == event
+
+
+def test_an_event_is_silent_in_logs() -> None:
+    """The repr of an event has no data in it."""
+    event = Event(
+        "1-2", "job_1", "delta", 1.0, {"choices": [{"index": 0, "delta": {"content": "canary"}}]}
+    )
+    assert "canary" not in repr(event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [("completed", True), ("failed", True), ("delta", False), ("restarted", False)],
+)
+def test_terminal_events_are_known(kind: str, ends: bool) -> None:
+    """Exactly the four outcomes end a feed."""
+    assert Event("1-2", "job_1", kind, 1.0, {}).is_terminal is ends

@@ -1,0 +1,111 @@
+"""Where settings come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from penstock import Settings
+from penstock.errors import ConfigurationError, UnknownRoute
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_arguments_beat_the_environment_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source yields to the one nearer to the caller."""
+    (tmp_path / "penstock.toml").write_text("concurrency = 1\nmax_attempts = 2\nresult_ttl = 3\n")
+    monkeypatch.setenv("PENSTOCK_CONCURRENCY", "10")
+    monkeypatch.setenv("PENSTOCK_MAX_ATTEMPTS", "20")
+    settings = Settings.load(concurrency=100)
+    assert (settings.concurrency, settings.max_attempts, settings.result_ttl) == (100, 20, 3)
+
+
+def test_a_route_takes_what_it_does_not_say_from_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A route's table overrides the default upstream, and its token comes from its own variable."""
+    (tmp_path / "penstock.toml").write_text(
+        '[routes.fast]\nmodel = "small"\nurl = "http://other/v1/"\ntoken_env = "FAST_TOKEN"\n'
+        "concurrency = 7\n[routes.default.timeouts]\nconnect = 1\n"
+    )
+    monkeypatch.setenv("DEEPINFRA_TOKEN", "one")
+    monkeypatch.setenv("FAST_TOKEN", "two")
+    settings = Settings.load()
+    fast, default = settings.route("fast"), settings.route("default")
+    assert (fast.url, fast.model, fast.concurrency) == ("http://other/v1", "small", 7)
+    assert fast.token is not None
+    assert fast.token.get_secret_value() == "two"
+    assert default.token is not None
+    assert default.token.get_secret_value() == "one"
+    assert default.timeouts.connect == 1
+    assert default.timeouts.total == 900
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither settings nor routes show a token or a password when they are printed."""
+    monkeypatch.setenv("DEEPINFRA_TOKEN", "canary-token")
+    settings = Settings.load(redis_url="redis://user:canary-password@localhost:1/0")
+    shown = f"{settings!r} {settings} {settings.route('default')!r} {settings.safe_url}"
+    assert "canary-token" not in shown
+    assert "canary-password" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PENSTOCK_CONCURRENCY", "many", "concurrency (PENSTOCK_CONCURRENCY): "),
+        ("PENSTOCK_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("PENSTOCK_LOG", "xml", "log (PENSTOCK_LOG): "),
+        ("PENSTOCK_CONFIG", "missing.toml", "missing.toml, which is not a file"),
+        ("PENSTOCK_WORKER_ROUTES", "a:b", "worker_routes"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable and says what it must be."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load()
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("concurrency = ", "penstock.toml cannot be read"),
+        ("concurency = 5", "concurency"),
+        ("[routes.fast]\nmodle = 'x'", "routes.fast.modle"),
+        ("[routes.'a b']", "routes"),
+    ],
+)
+def test_a_wrong_file_is_explained(text: str, says: str, tmp_path: Path) -> None:
+    """A typing mistake in penstock.toml is an error that names the place, never ignored."""
+    (tmp_path / "penstock.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load()
+    assert says in str(error.value)
+
+
+def test_an_unknown_route_is_answered_with_the_known_ones() -> None:
+    """Who mistypes a route's name sees which there are."""
+    with pytest.raises(UnknownRoute, match="known routes: default"):
+        Settings.load().route("defualt")
+
+
+def test_the_embedded_server_is_found_by_its_socket(state_dir: Path) -> None:
+    """Without a URL the embedded server is used where it listens, else the local default."""
+    settings = Settings.load(state_dir=state_dir)
+    assert settings.server_url == "redis://127.0.0.1:6379/0"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(state_dir / "redis.sock"))
+        listener.listen()
+        assert settings.server_url == f"unix://{state_dir}/redis.sock"
+    assert settings.server_url == "redis://127.0.0.1:6379/0"
