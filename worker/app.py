@@ -14,9 +14,9 @@ from celery import signals
 from celery.worker import state as worker_state
 from prometheus_client import start_http_server
 
-from penstock import commands, log
+from penstock import commands, health, log
 from penstock.commands import Stop
-from penstock.errors import PenstockError
+from penstock.errors import ConfigurationError, PenstockError
 from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
 from worker import tasks, telemetry
@@ -24,12 +24,15 @@ from worker.attempt import Attempts
 from worker.dispatch import CELERY_VERSION, Application, make_app, render_template
 from worker.keeper import Keeper
 from worker.leases import Leases
-from worker.pool import HAND_BACK_TIMEOUT, AsyncioPool
+from worker.pool import AsyncioPool
 from worker.relay import Relay
 from worker.upstream.client import Upstream
 
 EXIT_DEAF = 75
 """Exit status of a worker that hears nothing: EX_TEMPFAIL of sysexits.h, start another."""
+
+LEAVE_TIMEOUT = 60.0
+"""Seconds for a deaf worker to drain and leave; after that it is killed."""
 
 
 def create(settings: Settings) -> Application:
@@ -68,6 +71,8 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             "worker_started", routes=list(routes), concurrency=pool.limit, server=settings.safe_url
         )
         loops = [asyncio.create_task(relay.run()), asyncio.create_task(keeper.run())]
+        for loop in loops:
+            loop.add_done_callback(_on_loop_end)
         try:
             yield attempts
         finally:
@@ -84,11 +89,16 @@ class WorkerPool(AsyncioPool):
     lifespan = lifespan
 
 
-def run(settings: Settings, metrics_port: int | None = None) -> int:
-    """Run one worker in this process until it is told to stop; its exit status."""
-    log.configure(settings)
-    if metrics_port is not None:
-        start_http_server(metrics_port)
+def run(settings: Settings, *, strict: bool = False) -> int:
+    """Run one worker in this process until it is told to stop; its exit status.
+
+    Raises:
+        StoreUnavailable: Redis cannot be reached.
+        ConfigurationError: with `strict`, the server may lose jobs; a port is taken.
+    """
+    _check_server(settings, strict)
+    if settings.metrics_port:
+        _serve_metrics(settings.metrics_port)
     worker = create(settings).Worker(
         hostname=f"penstock-{os.getpid()}@{os.uname().nodename}",
         quiet=True,
@@ -99,6 +109,23 @@ def run(settings: Settings, metrics_port: int | None = None) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _check_server(settings: Settings, strict: bool) -> None:
+    with contextlib.closing(Store(settings.server_url)) as store:
+        problems = health.server_problems(store)
+    for problem in problems:
+        telemetry.log("server_unsafe", problem=problem.text, advice=problem.advice)
+    if problems and strict:
+        text = "; ".join(f"{problem.text}: {problem.advice}" for problem in problems)
+        raise ConfigurationError(f"--strict refuses {settings.safe_url}: {text}")
+
+
+def _serve_metrics(port: int) -> None:
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise ConfigurationError(f"cannot serve metrics on port {port}: {error}") from None
 
 
 def _lose(leases: Leases) -> Any:
@@ -124,9 +151,16 @@ def _on_revoked(settings: Settings) -> Any:
     return on_revoked
 
 
+def _on_loop_end(loop: asyncio.Task[None]) -> None:
+    """A worker without its relay or its keeper is worse than none."""
+    if not loop.cancelled() and (error := loop.exception()):
+        telemetry.log("loop_died", error=repr(error), exc_info=error)
+        _leave()
+
+
 def _leave() -> None:
     """Stop warmly with EXIT_DEAF; if the hub does not even hear that, leave without it."""
     worker_state.should_stop = EXIT_DEAF
-    timer = threading.Timer(HAND_BACK_TIMEOUT, os.kill, (os.getpid(), signal.SIGKILL))
+    timer = threading.Timer(LEAVE_TIMEOUT, os.kill, (os.getpid(), signal.SIGKILL))
     timer.daemon = True
     timer.start()

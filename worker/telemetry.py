@@ -29,7 +29,8 @@ ACTIONS: dict[str, Action] = {
     "worker_deaf": Action(
         "error", "jobs wait and slots are free, but no message comes: leaving", ("seconds",)
     ),
-    "server_unsafe": Action("warning", "the server may lose jobs", ("problem",)),
+    "loop_died": Action("error", "a background loop died: leaving", ("error",)),
+    "server_unsafe": Action("warning", "the server may lose jobs", ("problem", "advice")),
     "job_claimed": Action("debug", "job claimed", ABOUT_JOB),
     "job_refused": Action("info", "message dropped, the job is not to be run", ("job", "state")),
     "job_completed": Action(
