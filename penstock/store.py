@@ -57,6 +57,11 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"Redis at {shown} is at its memory limit and takes no new jobs; "
             "running jobs finish. Raise maxmemory, or wait until results expire"
         )
+    if str(error).startswith("MISCONF"):
+        return StoreFull(
+            f"Redis at {shown} cannot write to its disk, so it takes nothing: free some space, "
+            "and see its log"
+        )
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailable(
             f"cannot reach Redis at {shown}: {error}. Start it, or set PENSTOCK_REDIS_URL"

@@ -57,6 +57,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
     """Everything that lives on the pool's event loop."""
     settings: Settings = pool.app.settings
     pool.drain_timeout = settings.drain_timeout
+    signals.worker_shutting_down.connect(lambda **_: pool.wake(), weak=False)
     routes = settings.served_routes
     async with AsyncStore.opened(settings.server_url) as store:
         leases, upstream = Leases(), Upstream()

@@ -105,6 +105,12 @@ def queue_of(route: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
+def alive(app: Celery, timeout: float) -> list[str]:
+    """The names of the workers that answer a ping within `timeout` seconds, sorted."""
+    replies: list[dict[str, Any]] = app.control.ping(timeout=timeout)
+    return sorted(name for reply in replies for name in reply)
+
+
 def broker_url(server_url: str) -> str:
     """The Redis URL as kombu writes it: it has a scheme of its own for Unix sockets."""
     parts = urlsplit(server_url)

@@ -136,10 +136,14 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
         """Let the hub wake up for what the loop's thread posts; called again on each reconnect."""
         hub.add_reader(self._signal, self._on_signal)
 
+    def wake(self) -> None:
+        """Let the hub turn once: it may sleep for a second, also when Celery was told to stop."""
+        os.eventfd_write(self._signal, 1)
+
     def post(self, callback: Callable[..., Any], *arguments: Any) -> None:
         """Call one of Celery's callbacks on the hub's thread, in order."""
         self._posted.append((callback, arguments))
-        os.eventfd_write(self._signal, 1)
+        self.wake()
 
     def _on_signal(self) -> None:
         try:
@@ -221,7 +225,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
     def _wait(self, coroutine: Any) -> None:
         """Block until the loop has run this, calling meanwhile what is posted: no hub turns now."""
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        future.add_done_callback(lambda _: os.eventfd_write(self._signal, 1))
+        future.add_done_callback(lambda _: self.wake())
         while not future.done():
             select.select([self._signal], [], [], 1.0)
             self._on_signal()

@@ -151,6 +151,22 @@ class Upstream:
             if not sink.done:
                 raise
 
+    async def probe(self, route: Route) -> int:
+        """The status of GET /models: costs nothing, and shows whether URL and token are right.
+
+        Raises UpstreamError if there is no answer.
+        """
+        timeout = httpx.Timeout(route.timeouts.connect)
+        try:
+            answer = await self._http.get(
+                f"{route.url}/models", headers=_headers(route), timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            raise _mapped(error) from None
+        except (httpx.InvalidURL, OSError) as error:
+            raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
+        return answer.status_code
+
     @asynccontextmanager
     async def _answer(self, route: Route, content: bytes) -> AsyncIterator[httpx.Response]:
         timeout = httpx.Timeout(None, connect=route.timeouts.connect, pool=route.timeouts.connect)
