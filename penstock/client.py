@@ -6,7 +6,10 @@ hand out a handle for each job, and do nothing but build commands and run them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -21,6 +24,9 @@ from penstock.store import AsyncStore, Store, mapped_errors
 
 BATCH = 500
 """Jobs per round trip in `submit_many`."""
+
+PORTION = 50
+"""Jobs per script call: Redis is busy for about a millisecond, then others get in between."""
 
 Cursors = Cursor | str | None
 
@@ -130,7 +136,7 @@ class Client:
             UnknownRoute: no such route.
             StoreUnavailable, StoreFull: nothing was accepted.
         """
-        return self.submit_many([{"messages": messages, **fields}])[0]
+        return self._enqueue([JobSpec.build({"messages": messages, **fields})])[0]
 
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Submit many jobs, BATCH at a time; each request is a mapping as `submit` takes.
@@ -139,12 +145,19 @@ class Client:
         stay accepted, so give idempotency keys to whatever may be submitted again.
         """
         jobs: list[Job] = []
-        rest = iter(requests)
-        while batch := [JobSpec.build(request) for request in islice(rest, BATCH)]:
-            results = self.store.run_all(submission(batch, self.settings))
-            for accepted in _accepted(results, len(batch)):
-                jobs.append(Job(self, accepted.id, created=accepted.created))
+        with ThreadPoolExecutor(max_workers=1) as sender:
+            sent: deque[Future[list[Job]]] = deque()
+            for batch in _batches(requests):
+                sent.append(sender.submit(self._enqueue, batch))
+                if len(sent) > 1:  # Redis stores one batch while the next one is checked here
+                    jobs += sent.popleft().result()
+            for last in sent:
+                jobs += last.result()
         return jobs
+
+    def _enqueue(self, specs: Sequence[JobSpec]) -> list[Job]:
+        results = self.store.run_all(submission(specs, self.settings))
+        return [Job(self, each.id, created=each.created) for each in _accepted(results)]
 
     def job(self, id_: str) -> Job:
         """A handle on a job by its id; asks nothing."""
@@ -209,17 +222,23 @@ class AsyncClient:
 
     async def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> AsyncJob:
         """Submit one job; see Client.submit."""
-        return (await self.submit_many([{"messages": messages, **fields}]))[0]
+        return (await self._enqueue([JobSpec.build({"messages": messages, **fields})]))[0]
 
     async def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[AsyncJob]:
         """Submit many jobs; see Client.submit_many."""
         jobs: list[AsyncJob] = []
-        rest = iter(requests)
-        while batch := [JobSpec.build(request) for request in islice(rest, BATCH)]:
-            results = await self.store.run_all(submission(batch, self.settings))
-            for accepted in _accepted(results, len(batch)):
-                jobs.append(AsyncJob(self, accepted.id, created=accepted.created))
+        sent: asyncio.Task[list[AsyncJob]] | None = None
+        try:
+            for batch in _batches(requests):
+                before, sent = sent, asyncio.create_task(self._enqueue(batch))
+                jobs += await before if before else []
+        finally:
+            jobs += await sent if sent else []
         return jobs
+
+    async def _enqueue(self, specs: Sequence[JobSpec]) -> list[AsyncJob]:
+        results = await self.store.run_all(submission(specs, self.settings))
+        return [AsyncJob(self, each.id, created=each.created) for each in _accepted(results)]
 
     def job(self, id_: str) -> AsyncJob:
         """A handle on a job by its id; asks nothing."""
@@ -277,12 +296,18 @@ class AsyncClient:
         await self.close()
 
 
-def submission(specs: Iterable[JobSpec], settings: Settings) -> list[commands.Command[Any]]:
-    """What accepts these jobs: all their enqueues, and right behind them one admit per route."""
-    specs = list(specs)
+def _batches(requests: Iterable[Mapping[str, Any]]) -> Iterator[list[JobSpec]]:
+    rest = iter(requests)
+    while batch := [JobSpec.build(request) for request in islice(rest, BATCH)]:
+        yield batch
+
+
+def submission(specs: Sequence[JobSpec], settings: Settings) -> list[commands.Command[Any]]:
+    """What accepts these jobs: enqueues, and right behind them one admit per route."""
     routes = dict.fromkeys(spec.options.route for spec in specs)
+    portions = [specs[at : at + PORTION] for at in range(0, len(specs), PORTION)]
     return [
-        *(commands.enqueue(spec, settings) for spec in specs),
+        *(commands.enqueue_many(portion, settings) for portion in portions),
         *(commands.admit(route) for route in routes),
     ]
 
@@ -316,9 +341,12 @@ def _cursor(after: Cursors) -> Cursor:
     return Cursor.parse(after) if isinstance(after, str) else after
 
 
-def _accepted(results: list[Any], count: int) -> list[commands.Accepted]:
-    _raise_first(results[:count])
-    return results[:count]
+def _accepted(results: list[Any]) -> list[commands.Accepted]:
+    """The jobs of a submission's results; raises the first error among them."""
+    _raise_first(results)
+    flat = [each for result in results if isinstance(result, list) for each in result]
+    _raise_first(flat)
+    return flat
 
 
 def _raise_first(results: list[Any]) -> None:

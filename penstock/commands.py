@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from penstock import keys
 from penstock.errors import (
     IdempotencyConflict,
+    InvalidRequest,
     InvalidTransition,
     JobNotFound,
     UnknownRoute,
@@ -50,43 +51,76 @@ class Accepted(NamedTuple):
 
 
 def enqueue(spec: JobSpec, settings: Settings) -> Command[Accepted]:
-    """Accept a job.
+    """Accept a job; raises, when parsed, what `enqueue_many` gives as its result."""
 
-    Raises when parsed:
-        IdempotencyConflict: the key belongs to a job with another request.
-        UnknownRoute: neither these settings nor any worker knows the route.
+    def parse(reply: list[list[bytes]]) -> Accepted:
+        (result,) = many.parse(reply)
+        if isinstance(result, InvalidRequest):
+            raise result
+        return result
+
+    many = enqueue_many([spec], settings)
+    return Command(many.script, many.keys, many.arguments, parse)
+
+
+def enqueue_many(
+    specs: Sequence[JobSpec], settings: Settings
+) -> Command[list[Accepted | InvalidRequest]]:
+    """Accept jobs: for each the job it led to, or why it was refused.
+
+    IdempotencyConflict: the key belongs to a job with another request. UnknownRoute: neither these
+    settings nor any worker knows the route.
     """
+    arguments: list[Argument] = []
+    for spec in specs:
+        arguments += _submission(spec, settings)
+
+    def parse(reply: list[list[bytes]]) -> list[Accepted | InvalidRequest]:
+        pairs = zip(specs, reply, strict=True)
+        return [_accepted(spec, [p.decode() for p in parts], settings) for spec, parts in pairs]
+
+    return Command(load("enqueue"), [], arguments, parse)
+
+
+def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
+    """One job's arguments, see lua/enqueue.lua."""
     options = spec.options
-    known = "1" if options.route in settings.resolved_routes else "0"
-    arguments: list[Argument] = [
-        spec.id, options.tenant, options.route, known, options.priority,
-        options.idempotency_key or "", spec.digest, options.delay, options.deadline or "",
-        "version", RECORD_VERSION, "model", spec.model, "request", spec.request,
+    fields: list[Argument] = [
+        "version", RECORD_VERSION, "request", spec.request,
         "max_attempts", options.max_attempts or settings.max_attempts,
         "result_ttl", options.result_ttl or settings.result_ttl,
     ]  # fmt: skip
+    if spec.model:
+        fields += ["model", spec.model]
     if options.metadata:
-        arguments += ["metadata", encode(options.metadata)]
+        fields += ["metadata", encode(options.metadata)]
     if options.conversation:
-        arguments += ["conversation", options.conversation]
+        fields += ["conversation", options.conversation]
     if options.webhook:
-        arguments += ["webhook", options.webhook]
+        fields += ["webhook", options.webhook]
+    known = "1" if options.route in settings.resolved_routes else "0"
+    return [
+        spec.id, options.tenant, options.route, known, options.priority,
+        options.idempotency_key or "", spec.digest, f"{options.delay:g}", options.deadline or "",
+        len(fields), *fields,
+    ]  # fmt: skip
 
-    def parse(reply: list[bytes]) -> Accepted:
-        kind, *rest = (part.decode() for part in reply)
-        if kind == "conflict":
-            raise IdempotencyConflict(
-                f"idempotency key {options.idempotency_key!r} belongs to {rest[0]}, "
+
+def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted | InvalidRequest:
+    kind, *rest = reply
+    match kind:
+        case "exists":
+            return Accepted(rest[0], JobState(rest[1]), created=False)
+        case "conflict":
+            return IdempotencyConflict(
+                f"idempotency key {spec.options.idempotency_key!r} belongs to {rest[0]}, "
                 "which has another request; use a new key for a new request"
             )
-        if kind == "unknown_route":
+        case "unknown_route":
             names = ", ".join(sorted({*rest, *settings.resolved_routes}))
-            raise UnknownRoute(f"there is no route {options.route!r}; known routes: {names}")
-        if kind == "exists":
-            return Accepted(rest[0], JobState(rest[1]), created=False)
-        return Accepted(rest[0], JobState(kind), created=True)
-
-    return Command(load("enqueue"), [keys.job(spec.id)], arguments, parse)
+            return UnknownRoute(f"there is no route {spec.options.route!r}; known routes: {names}")
+        case _:
+            return Accepted(rest[0], JobState(kind), created=True)
 
 
 def admit(route: str, most: int = 100) -> Command[int | None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import secrets
+import os
+import struct
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -21,7 +22,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
 )
 
@@ -37,13 +37,21 @@ RECORD_VERSION = "1"
 T = TypeVar("T", bound=BaseModel)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [a + b for a in _CROCKFORD for b in _CROCKFORD]
+"""Two digits at a time, from numbers that fit a machine word: ids are made by the thousand."""
+_HALVES = struct.Struct("QQ")
 
 
 def new_id(now: float | None = None) -> str:
     """A new job id: `job_` and a ULID: 48 bits of milliseconds, 80 random bits, in base 32."""
     milliseconds = int((time.time() if now is None else now) * 1000)
-    number = (milliseconds << 80) | secrets.randbits(80)
-    return "job_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    high, low = _HALVES.unpack(os.urandom(16))
+    return f"job_{_digits(milliseconds, 50)}{_digits(high, 40)}{_digits(low, 40)}"
+
+
+def _digits(number: int, bits: int) -> str:
+    """The last bits of a number, ten at a time."""
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(bits - 10, -1, -10)])
 
 
 def _seconds(value: Any) -> Any:
@@ -123,15 +131,13 @@ class JobOptions(BaseModel):
     deadline: Annotated[str | None, BeforeValidator(_deadline)] = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
-    metadata: Annotated[dict[str, str], AfterValidator(_fits_metadata)] = {}
+    metadata: Annotated[dict[str, str], Field(default_factory=dict), AfterValidator(_fits_metadata)]
     result_ttl: Annotated[int, Field(ge=1)] | None = None
     conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     webhook: Annotated[str, Field(pattern=r"^https?://", max_length=2048)] | None = None
 
 
 OPTION_NAMES = frozenset(JobOptions.model_fields)
-
-_requests = TypeAdapter(ChatRequest)
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -256,7 +262,7 @@ class JobRecord(BaseModel):
     model: str = ""
     state: JobState
     priority: int
-    attempt: int
+    attempt: int = 0
     excused: int = 0
     recoveries: int = 0
     max_attempts: int

@@ -33,7 +33,7 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'holder', holder, 'started_at', 
 redis.call('ZADD', KEY.held .. record.route, stamp(now + lease), id)
 redis.call('ZREM', KEY.deadlines, id)
 local model = redis.call('HGET', KEYS[1], 'model')
-if model == '' then model = redis.call('HGET', KEY.gate .. record.route, 'model') or '' end
+  or redis.call('HGET', KEY.gate .. record.route, 'model') or ''
 emit(id, attempt, 1, 'started', now,
   cjson.encode({ attempt = attempt, route = record.route, model = model }))
 return claimed(attempt)

@@ -1,14 +1,16 @@
 #!lua
--- Accepts a job: writes its record, queues or schedules it, emits `queued`.
+-- Accepts jobs: writes each record, queues or schedules it, emits `queued`.
 -- Refused whole when Redis is at its memory limit (no allow-oom flag): nothing is written then.
 -- include: clock, emit, place
 --
--- KEYS  1 job:<id>
--- ARGV  1 id  2 tenant  3 route  4 "1" if the producer's own settings know the route
+-- KEYS  none
+-- ARGV  for each job:
+--       1 id  2 tenant  3 route  4 "1" if the producer's own settings know the route
 --       5 priority (0..9, 9 first)  6 idempotency key or ""  7 digest of the request
 --       8 delay in seconds  9 deadline: "", "+<seconds from now>" or seconds since the epoch
---       10.. the record's other fields, name and value in turn
--- reply {"queued" | "scheduled", id}      accepted
+--       10 how many more arguments belong to the job: the record's other fields, name and value
+-- reply for each job one of
+--       {"queued" | "scheduled", id}      accepted
 --       {"exists", id, state}             the idempotency key's job, or this very one, is there
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"unknown_route", name...}        with the routes there are
@@ -18,49 +20,80 @@
 -- than nine hours.
 local AGEING = 3600
 
-local id, tenant, route, priority = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
-local idempotency_key, digest, delay, deadline = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
+local now, now_text = clock(), nil
+now_text = stamp(now)
 
-if ARGV[4] ~= '1' and redis.call('EXISTS', KEY.gate .. route) == 0 then
-  return {'unknown_route', unpack(redis.call('SMEMBERS', KEY.routes))}
-end
-
-local function existing(other)
-  local fields = redis.call('HMGET', KEY.job .. other, 'digest', 'state')
+local function existing(id, digest)
+  local fields = redis.call('HMGET', KEY.job .. id, 'digest', 'state')
   if not fields[1] then return nil end
-  if fields[1] ~= digest then return {'conflict', other} end
-  return {'exists', other, fields[2]}
+  if fields[1] ~= digest then return {'conflict', id} end
+  return {'exists', id, fields[2]}
 end
 
-local seen = existing(id)
-if not seen and idempotency_key ~= '' then
-  local holder = redis.call('GET', KEY.idem .. tenant .. ':' .. idempotency_key)
-  seen = holder and existing(holder)
+local known = {}
+local function is_known(route)
+  if known[route] == nil then known[route] = redis.call('EXISTS', KEY.gate .. route) == 1 end
+  return known[route]
 end
-if seen then return seen end
 
-local now = clock()
-if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
-local available_at = now + delay
-local arrival = stamp(available_at - tonumber(priority) * AGEING)
-local state = delay > 0 and 'scheduled' or 'queued'
+local seen_owner = {}
+local function remember(tenant, route)
+  local owner = tenant .. ':' .. route
+  if seen_owner[owner] then return end
+  seen_owner[owner] = true
+  redis.call('SADD', KEY.routes, route)
+  redis.call('SADD', KEY.tenants, tenant)
+end
 
-if idempotency_key ~= '' then
-  redis.call('SET', KEY.idem .. tenant .. ':' .. idempotency_key, id)
+-- at: where the job's arguments begin; last: where they end.
+local function enqueue(at, last)
+  local id, tenant, route, priority = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
+  local key, digest, delay, deadline = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  if ARGV[at + 3] ~= '1' and not is_known(route) then
+    return {'unknown_route', unpack(redis.call('SMEMBERS', KEY.routes))}
+  end
+  local seen = existing(id, digest)
+  if not seen and key ~= '' then
+    local holder = redis.call('GET', KEY.idem .. tenant .. ':' .. key)
+    seen = holder and existing(holder, digest)
+  end
+  if seen then return seen end
+
+  local state, available, available_text = 'queued', now, now_text
+  if delay ~= '0' then
+    state, available = 'scheduled', now + tonumber(delay)
+    available_text = stamp(available)
+  end
+  local arrival = stamp(available - priority * AGEING)
+  local record = KEY.job .. id
+  redis.call('HSET', record, 'id', id, 'tenant', tenant, 'route', route, 'priority', priority,
+    'digest', digest, 'state', state, 'created_at', now_text, 'available_at', available_text,
+    'arrival', arrival, unpack(ARGV, at + 10, last))
+  if key ~= '' then
+    redis.call('HSET', record, 'idempotency_key', key)
+    redis.call('SET', KEY.idem .. tenant .. ':' .. key, id)
+  end
+  if deadline ~= '' then
+    if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
+    redis.call('HSET', record, 'deadline', deadline)
+    redis.call('ZADD', KEY.deadlines, deadline, id)
+  end
+  redis.call('ZADD', KEY.jobs .. tenant, now_text, id)
+  remember(tenant, route)
+  if state == 'scheduled' then
+    redis.call('ZADD', KEY.due, available_text, id)
+  else
+    place(id, route, tenant, arrival)
+  end
+  emit(id, 0, 1, 'queued', now,
+    '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}')
+  return {state, id}
 end
-redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'route', route, 'priority', priority,
-  'idempotency_key', idempotency_key, 'digest', digest, 'state', state, 'created_at', stamp(now),
-  'available_at', stamp(available_at), 'deadline', deadline, 'arrival', arrival, 'attempt', 0,
-  'excused', 0, 'recoveries', 0, 'rings', 0, unpack(ARGV, 10))
-redis.call('ZADD', KEY.jobs .. tenant, stamp(now), id)
-redis.call('SADD', KEY.routes, route)
-redis.call('SADD', KEY.tenants, tenant)
-if deadline ~= '' then redis.call('ZADD', KEY.deadlines, deadline, id) end
-if state == 'scheduled' then
-  redis.call('ZADD', KEY.due, stamp(available_at), id)
-else
-  place(id, route, tenant, arrival)
+
+local replies, at = {}, 1
+while at < #ARGV do
+  local last = at + 9 + tonumber(ARGV[at + 9])
+  replies[#replies + 1] = enqueue(at, last)
+  at = last + 1
 end
-emit(id, 0, 1, 'queued', now,
-  '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}')
-return {state, id}
+return replies

@@ -21,10 +21,10 @@ if record.idempotency_key ~= '' then
   redis.call('PERSIST', KEY.idem .. record.tenant .. ':' .. record.idempotency_key)
 end
 redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
-redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason')
 -- The old deadline is over or was in the way: whoever runs a job again wants an answer.
-redis.call('HSET', KEYS[1], 'state', 'queued', 'available_at', stamp(now), 'deadline', '',
-  'excused', record.attempt, 'recoveries', 0)
+redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
+redis.call('HSET', KEYS[1], 'state', 'queued', 'available_at', stamp(now),
+  'excused', record.attempt)
 place(id, record.route, record.tenant, record.arrival)
 local priority = redis.call('HGET', KEYS[1], 'priority')
 emit(id, record.attempt, n, 'queued', now, '{"route":"' .. record.route .. '","tenant":"'

@@ -252,9 +252,9 @@ class JobLives(RuleBasedStateMachine):
         for job, model in self.models.items():
             record = self.record(job)
             assert record["state"] == model.state
-            assert int(record["attempt"]) == model.attempt
-            assert int(record["excused"]) == model.excused
-            assert int(record["recoveries"]) == model.recoveries
+            assert int(record.get("attempt", 0)) == model.attempt
+            assert int(record.get("excused", 0)) == model.excused
+            assert int(record.get("recoveries", 0)) == model.recoveries
 
     @invariant()
     def every_job_has_its_place(self) -> None:

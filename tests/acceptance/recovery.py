@@ -1,0 +1,58 @@
+"""How long a killed worker's jobs took to run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from penstock.events import Event
+from tests.acceptance.fleet import Program
+from tests.acceptance.ledger import Ledger
+
+
+class Kill(NamedTuple):
+    """A worker that was killed, and when by the wall clock, which is also Redis's here."""
+
+    worker: Program
+    at: float
+
+    @classmethod
+    def now(cls, worker: Program) -> Kill:
+        """Kill it with SIGKILL."""
+        at = time.time()
+        worker.kill()
+        return cls(worker, at)
+
+
+class Recovery(NamedTuple):
+    """One job that lost its worker.
+
+    Attributes:
+        noticed: seconds from the kill to its `restarted`, None where no text was out yet.
+        running: seconds from the kill to its next `started`.
+    """
+
+    noticed: float | None
+    running: float
+
+
+def recoveries(ledger: Ledger, kills: Iterable[Kill]) -> list[Recovery]:
+    """Those of every job that ran in a killed worker; jobs that failed for good have none."""
+    return [
+        found
+        for kill in kills
+        for line in kill.worker.logged("job_claimed")
+        if (found := _recovery(ledger.feeds[line["job"]], line["attempt"], kill.at))
+    ]
+
+
+def _recovery(feed: Sequence[Event], attempt: int, killed_at: float) -> Recovery | None:
+    """None where this attempt did not run at the kill, or no other followed it."""
+    own = [event for event in feed if event.cursor.attempt == attempt]
+    later = [event for event in feed if event.cursor.attempt > attempt]
+    if not own or not later or not own[0].time <= killed_at < later[0].time:
+        return None
+    last = feed[-len(later) - 1]
+    noticed = last.time - killed_at if last.type == "restarted" else None
+    return Recovery(noticed, later[0].time - killed_at)

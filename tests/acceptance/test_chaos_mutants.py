@@ -1,0 +1,44 @@
+"""The rows of the fault table would notice if a check were missing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from penstock import commands
+from tests.acceptance import network_faults, worker_faults
+from tests.acceptance.figures import Row
+from tests.acceptance.fleet import chosen_seed
+from tests.acceptance.mutants import CHECKS, without
+
+
+@pytest.mark.timeout(120)
+async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the fence check, the sweep or the idempotency check, a row finds jobs gone wrong."""
+    monkeypatch.setattr(commands, "load", without("idempotency"))
+    seed = chosen_seed()
+    rows = {
+        "fence": worker_faults.zombie(seed, without="fence"),
+        "sweep": worker_faults.killed(
+            seed, jobs=60, kills=2, workers=2, pause=(0.5, 1), patience=8,
+            plan={"lease": worker_faults.SHORT, "without": "sweep"},
+        ),
+        "idempotency": network_faults.replies_lost(seed, jobs=60, lease=worker_faults.SHORT),
+    }  # fmt: skip
+    assert rows.keys() == CHECKS.keys()
+    found = dict(zip(rows, await asyncio.gather(*rows.values()), strict=True))
+    caught = [check for check, row in found.items() if _is_caught(check, row)]
+    figures = "".join(f"\n  without the {check}: {row}" for check, row in found.items())
+    print(f"mutation control: caught {len(caught)}/{len(found)}{figures}")  # noqa: T201 - figures
+    assert len(caught) == len(found), figures
+
+
+def _is_caught(check: str, row: Row) -> bool:
+    """Whether the ledger shows the very harm that this check prevents."""
+    harm = {
+        "fence": row.verdict.extra_finals,
+        "sweep": row.verdict.lost,
+        "idempotency": row.verdict.duplicates,
+    }
+    return row.faults > 0 and harm[check] > 0

@@ -1,0 +1,23 @@
+"""The benchmarks run: small, and only what is fast."""
+
+from __future__ import annotations
+
+from ops.bench import enqueue, machine
+from ops.bench.report import Report
+from ops.bench.stand import Stand
+
+
+def test_enqueue_runs_quickly_and_makes_a_page() -> None:
+    """The enqueue benchmark in quick mode measures every line, and the report shows them."""
+    with Stand() as stand:
+        report = Report.begin("test", True, machine.describe(stand))
+        report.results += enqueue.run(stand, True)
+    page = report.markdown({"enqueue": (enqueue.TITLE, enqueue.NOT_SHOWN)})
+    assert [result.contender for result in report.results] == [
+        "penstock, submit_many",
+        "penstock, async submit_many",
+        "penstock, submit",
+        "celery, delay()",
+    ]
+    assert all(float(result.figures["jobs/s"]) > 0 for result in report.results)
+    assert all(result.contender in page for result in report.results)
