@@ -10,7 +10,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(READY)  ## run the main job once: server, simulated upstream, worker, one streamed answer
-	@$(BIN)/penstock demo
+	@$(BIN)/penstock demo $(ARGS)
 
 test: $(READY)  ## run the tests
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
@@ -27,7 +27,7 @@ bench: $(READY)  ## the benchmarks beside their rivals; results go to ops/bench/
 	$(BIN)/python -m ops.bench $(ARGS)
 
 up: $(READY)  ## run server and worker until Ctrl-C
-	@$(BIN)/penstock up
+	@$(BIN)/penstock up $(ARGS)
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix

@@ -52,7 +52,6 @@ ACTIONS: dict[str, Action] = {
     "store_away": Action("warning", "Redis is away", ("loop", "error")),
     "store_back": Action("info", "Redis is back", ("loop",)),
     "relay_waits": Action("warning", "Redis does not take events, they wait", ("error",)),
-    "process_ended": Action("warning", "worker process ended, starting another", ("pid", "status")),
 }
 
 _logger = get_logger("penstock.worker")

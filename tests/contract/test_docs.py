@@ -1,0 +1,104 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from penstock.events import EventType
+from penstock.settings import Prices, RouteOverrides, Settings, Timeouts
+from penstock.state import TRANSITIONS, JobState
+from worker import telemetry
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The rows of the table whose header line is this."""
+    text = (DOCS / page).read_text()
+    assert heading in text, f"{page} has no table {heading}"
+    lines = text[text.index(heading) :].splitlines()[2:]
+    table = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return table
+
+
+def names(cell: str) -> list[str]:
+    """Everything in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_states_are_documented() -> None:
+    """docs/lifecycle.md has each state once, in the order of the code."""
+    table = rows("lifecycle.md", "| state | meaning | who moves it on |")
+    assert [names(row[0])[0] for row in table] == [str(state) for state in JobState]
+
+
+def test_the_ways_between_states_are_documented() -> None:
+    """docs/lifecycle.md shows exactly the transitions that state.py allows."""
+    table = rows("lifecycle.md", "| from | to |")
+    shown = {names(row[0])[0]: set(names(row[1])) for row in table}
+    assert shown == {str(state): {str(s) for s in to} for state, to in TRANSITIONS.items()}
+
+
+def test_the_events_are_documented() -> None:
+    """docs/events.md has each type of event once."""
+    table = rows("events.md", "| type | data |")
+    assert [names(row[0])[0] for row in table] == [str(kind) for kind in EventType]
+
+
+def test_the_settings_are_documented() -> None:
+    """docs/configuration.md has each setting with its variable and its default."""
+    table = rows("configuration.md", "| setting | variable | default | meaning |")
+    shown = {names(row[0])[0]: (names(row[1]), names(row[2])) for row in table}
+    assert list(shown) == [name for name in Settings.model_fields if name != "routes"]
+    for name, (variables, defaults) in shown.items():
+        expected = "DEEPINFRA_TOKEN" if name == "token" else f"PENSTOCK_{name.upper()}"
+        assert variables == [expected]
+        default = Settings.model_fields[name].default
+        assert defaults == ([] if default is None else [plain(default)])
+
+
+def test_the_route_settings_are_documented() -> None:
+    """docs/configuration.md has each field of a route's table, of its timeouts and prices."""
+    table = rows("configuration.md", "| field | default | meaning |")
+    shown = {names(row[0])[0]: names(row[1]) for row in table}
+    expected = {}
+    for name, field in RouteOverrides.model_fields.items():
+        if name not in ("timeouts", "prices"):
+            expected[name] = [] if field.default is None else [plain(field.default)]
+    for group, model in {"timeouts": Timeouts, "prices": Prices}.items():
+        for name, field in model.model_fields.items():
+            expected[f"{group}.{name}"] = [plain(field.default)]
+    assert shown == expected
+
+
+def plain(default: object) -> str:
+    """A default as one would write it."""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_the_log_lines_are_documented() -> None:
+    """docs/operations.md has each action that a worker logs, with its level."""
+    table = rows("operations.md", "| action | level | meaning |")
+    shown = {names(row[0])[0]: row[1] for row in table}
+    assert shown == {name: action.level for name, action in telemetry.ACTIONS.items()}
+
+
+def test_the_metrics_are_documented() -> None:
+    """docs/operations.md has each metric with its labels."""
+    table = rows("operations.md", "| metric | labels | meaning |")
+    shown = {names(row[0])[0]: tuple(names(row[1])) for row in table}
+    metrics = [value for value in vars(telemetry).values() if hasattr(value, "_labelnames")]
+    assert shown == {metric._name: metric._labelnames for metric in metrics}
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link in the README and the docs names a file that exists."""
+    root = DOCS.parent
+    for page in [root / "README.md", *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
