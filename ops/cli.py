@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import NamedTuple
 
 import click
 
-from penstock.errors import ConfigurationError, InvalidRequest, PenstockError, StoreUnavailable
+
+class Mount(NamedTuple):
+    """Where a command is, and its line in `penstock --help`: that must not cost its import."""
+
+    place: str
+    help: str
+
 
 COMMANDS = {
-    "worker": "worker.cli:worker",
-    "simulator": "ops.simulator.cli:simulator",
+    "demo": Mount("ops.local.demo:demo", "Show everything at work: one prompt, answered live."),
+    "up": Mount("ops.local.up:up", "Run a server and workers until Ctrl-C."),
+    "submit": Mount("producers.cli:submit", "Submit a chat job."),
+    "follow": Mount("producers.cli:follow", "Follow a job's answer until its end."),
+    "show": Mount("producers.cli:show", "Show what Redis knows about a job."),
+    "list": Mount("producers.cli:list_jobs", "List a tenant's jobs, newest first."),
+    "cancel": Mount("producers.cli:cancel", "Stop jobs."),
+    "retry": Mount("producers.cli:retry", "Run failed jobs again."),
+    "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
+    "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),
+    "doctor": Mount("ops.doctor.cli:doctor", "Check settings, server, workers and routes."),
 }
 
 
@@ -27,27 +42,48 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from COMMANDS."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, mount.help) for name, mount in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what it left in stdout's buffer counts as its own failure."""
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would make a plain 1 of it, which says "the job failed"
+            from ops.failure import PIPE_CLOSED, discard_output
+
+            discard_output()
+            ctx.exit(PIPE_CLOSED)
+        return result
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock", message="%(prog)s %(version)s")
 def penstock() -> None:
-    """Chat completions as jobs: in through Redis, answered by Celery workers, followed live."""
+    """Chat completions as jobs: in through Redis, answered by Celery workers, followed live.
+
+    Exit status: 0 done; 1 the job failed, was cancelled or expired; 2 wrong usage, request or
+    configuration; 3 Redis cannot be reached. Results go to stdout, everything else to stderr.
+    """
 
 
-def main() -> Any:
+def main() -> int:
     """Run a command; every error is one line on stderr and an exit status."""
     try:
-        penstock()
-    except PenstockError as error:
-        click.echo(f"penstock: {error}", err=True)
-        sys.exit(status_of(error))
+        result = penstock.main(prog_name="penstock", standalone_mode=False)
+    except Exception as error:
+        from ops.failure import report
+
+        return report(error)
+    return result if isinstance(result, int) else 0
 
 
-def status_of(error: PenstockError) -> int:
-    """2 for a mistake in what was asked, 3 where Redis cannot be reached, else 1."""
-    if isinstance(error, StoreUnavailable):
-        return 3
-    return 2 if isinstance(error, ConfigurationError | InvalidRequest) else 1
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,6 +37,7 @@ def configure(settings: Settings) -> None:
             ],
         )
     )
+    logging.captureWarnings(True)
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(settings.log_level.upper())
     for name in _QUIET:

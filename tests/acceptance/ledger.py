@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ops.simulator import predict
 from penstock import AsyncClient, keys
+from penstock.errors import StoreUnavailable
 from penstock.events import Event, decode
 from penstock.state import TERMINAL
 from tests.acceptance.fleet import POLL
@@ -80,11 +82,16 @@ class Ledger:
         """A submission has returned with this job."""
         self.acknowledged[job] = index
 
-    async def follow(self, job: str, timeout: float) -> None:
-        """Follow a job to its end, keeping what comes."""
+    async def follow(self, job: str) -> None:
+        """Follow a job to its end, keeping what comes.
+
+        Only a reader that never heard anything may be told that the server is away: it asks again.
+        """
         seen = self.seen.setdefault(job, [])
-        async for event in self.client.job(job).events(timeout=timeout):
-            seen.append(event)
+        while not seen:
+            with contextlib.suppress(StoreUnavailable):
+                async for event in self.client.job(job).events():
+                    seen.append(event)
 
     async def settle(self, timeout: float) -> bool:
         """Wait until every acknowledged job has ended; whether they did in time."""

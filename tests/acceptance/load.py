@@ -26,9 +26,8 @@ class Load:
         ledger: where everything is written down.
         tokens, gap: of each answer; a job lasts about tokens * gap seconds.
         follow: every so many-th job is followed live; 0: none.
-        timeout: seconds a follower has.
-        twice: share of submissions made again though they were answered, as by somebody whose own
-            caller did not hear of it.
+        twice: every so many-th submission is made again though it was answered, as by somebody
+            whose own caller did not hear of it; 0: none.
         url: where to submit; the fleet's server where left out.
 
     Attributes:
@@ -43,18 +42,17 @@ class Load:
         tokens: int = 40,
         gap: float = 0.04,
         follow: int = 10,
-        timeout: float = 90,
-        twice: float = 0,
+        twice: int = 0,
         url: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.retries = 0
         self._random = random.Random(ledger.seed)
         self._tokens, self._gap = tokens, gap
-        self._every, self._timeout = follow, timeout
+        self._every = follow
         self._twice = twice
         self._client = AsyncClient(Settings.load(redis_url=url)) if url else ledger.client
-        self._flows = False
+        self._flows, self._submissions = False, 0
         self.failures: list[str] = []
         self._followers: list[asyncio.Task[None]] = []
 
@@ -76,7 +74,8 @@ class Load:
         """Submit jobs with these job options at once, for as long as it takes; their ids."""
         requests = [self.request({**options}) for _ in range(count)]
         jobs = await self._insist(requests)
-        if self._random.random() < self._twice:
+        self._submissions += 1
+        if self._twice and self._submissions % self._twice == 0:
             self.retries += 1
             jobs += await self._insist(requests)
         for job, (index, _) in zip(jobs, itertools.cycle(requests), strict=False):
@@ -95,7 +94,7 @@ class Load:
         is_new = job not in self.ledger.acknowledged
         self.ledger.acknowledge(job, index)
         if is_new and self._every and index % self._every == 0:
-            following = self.ledger.follow(job, self._timeout)
+            following = self.ledger.follow(job)
             self._followers.append(asyncio.create_task(following))
 
     @asynccontextmanager

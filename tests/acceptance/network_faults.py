@@ -20,7 +20,7 @@ async def replies_lost(seed: int, *, jobs: int, lease: float, without: str | Non
     async with (
         Fleet() as fleet,
         Proxy(fleet.server.socket_path, loss=0.1, seed=seed) as proxy,
-        Load.on(fleet, seed, tokens=20, twice=0.2, url=proxy.url) as load,
+        Load.on(fleet, seed, tokens=20, twice=5, url=proxy.url) as load,
     ):
         fleet.through = proxy.url
         await fleet.start_workers(2, {"lease": lease, "without": without})

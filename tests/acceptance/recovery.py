@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from penstock.events import Event
 from tests.acceptance.fleet import Program
 from tests.acceptance.ledger import Ledger
+
+HOLD_POLL = 0.25
+"""Seconds; a hold lasts a lease."""
 
 
 class Kill(NamedTuple):
@@ -56,3 +61,22 @@ def _recovery(feed: Sequence[Event], attempt: int, killed_at: float) -> Recovery
     last = feed[-len(later) - 1]
     noticed = last.time - killed_at if last.type == "restarted" else None
     return Recovery(noticed, later[0].time - killed_at)
+
+
+@asynccontextmanager
+async def counted_holds(ledger: Ledger) -> AsyncIterator[list[bytes]]:
+    """Collect each hold the sweep puts on recoveries, because nobody had swept for half a lease."""
+    holds: list[bytes] = []
+
+    async def watch() -> None:
+        while True:
+            until = await ledger.client.store.redis.hget("penstock:keeper", "recover_from")
+            if until and float(until) and until not in holds:
+                holds.append(until)
+            await asyncio.sleep(HOLD_POLL)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield holds
+    finally:
+        watching.cancel()

@@ -19,12 +19,12 @@ async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(commands, "load", without("idempotency"))
     seed = chosen_seed()
     rows = {
-        "fence": worker_faults.zombie(seed, without="fence"),
+        "fence": worker_faults.zombie(seed, lease=1, without="fence"),
         "sweep": worker_faults.killed(
-            seed, jobs=60, kills=2, workers=2, pause=(0.5, 1), patience=8,
-            plan={"lease": worker_faults.SHORT, "without": "sweep"},
+            seed, jobs=60, kills=2, workers=2, pause=(0.5, 1), patience=4,
+            plan={"lease": 1, "without": "sweep"},
         ),
-        "idempotency": network_faults.replies_lost(seed, jobs=60, lease=worker_faults.SHORT),
+        "idempotency": network_faults.replies_lost(seed, jobs=60, lease=1),
     }  # fmt: skip
     assert rows.keys() == CHECKS.keys()
     found = dict(zip(rows, await asyncio.gather(*rows.values()), strict=True))

@@ -19,7 +19,7 @@ async def test_killed_workers_lose_nothing() -> None:
 @pytest.mark.timeout(900)
 async def test_a_hundred_killed_workers_lose_nothing() -> None:
     """The same with 5,000 jobs and 100 kills."""
-    row = await faults.killed(chosen_seed(), jobs=5000, kills=100, workers=4, pause=(1, 4))
+    row = await faults.killed(chosen_seed(), jobs=5000, kills=100, workers=4, pause=(2, 5))
     row.check()
 
 
@@ -37,7 +37,7 @@ async def test_a_worker_may_die_at_every_step_again_and_again() -> None:
 
 async def test_a_zombie_has_no_voice() -> None:
     """A worker that was stopped for three leases cannot write into its jobs' newer attempts."""
-    (await faults.zombie(chosen_seed())).check()
+    (await faults.zombie(chosen_seed(), lease=1)).check()
 
 
 @pytest.mark.chaos
@@ -49,7 +49,7 @@ async def test_zombies_have_no_voice() -> None:
 
 async def test_a_poison_job_does_not_kill_the_fleet() -> None:
     """A job that kills its worker fails after three recoveries; all others complete."""
-    (await faults.poison(chosen_seed())).check()
+    (await faults.poison(chosen_seed(), lease=1)).check()
 
 
 @pytest.mark.chaos
@@ -65,6 +65,7 @@ async def test_worker_clocks_do_not_matter() -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(200)
 async def test_worker_clocks_do_not_matter_to_the_real_lease() -> None:
     """The same with the real lease."""
     (await faults.wrong_clocks(chosen_seed(), lease=10)).check()

@@ -129,7 +129,8 @@ def test_a_demo_without_its_server_says_so_at_once(penstock: Start) -> None:
 def test_a_worker_that_does_not_start_shows_its_last_words(directory: Path) -> None:
     """Its log is not on the screen while all goes well, so its end goes into the error."""
     code = (
-        "import sys; from ops.local import fleet; from ops.cli import main; sys.argv[1:] = ['demo']; "
+        "import sys; from ops.local import fleet; from ops.cli import main; "
+        "sys.argv[1:] = ['demo']; "
         "fleet.PENSTOCK = ('sh', '-c', 'echo I am broken >&2; exit 7'); sys.exit(main())"
     )
     environment = {**os.environ, "TMPDIR": str(directory)}

@@ -18,7 +18,9 @@ def test_cursors_order_like_stream_ids(a: Cursor, b: Cursor) -> None:
     assert (a < b) == ((a.attempt, a.n) < (b.attempt, b.n))
 
 
-@pytest.mark.parametrize("text", ["", "1", "1-", "-1", "a-1", "1-2-3", "1_2", "\u0661-\u0662", " 1-2"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1-", "-1", "a-1", "1-2-3", "1_2", "\u0661-\u0662", " 1-2"]
+)
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """The error shows what a cursor looks like."""
     with pytest.raises(ValueError, match="such as 1-17"):

@@ -1,0 +1,1 @@
+"""`penstock doctor`: checks settings, server, workers and routes, and says what to do."""

@@ -1,0 +1,49 @@
+"""All checks, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from ops.doctor.finding import Finding
+from ops.doctor.routes import check_routes
+from ops.doctor.server import check_server
+from ops.doctor.settings import read_settings
+from ops.doctor.workers import check_workers
+from penstock import PenstockError, Settings, StoreUnavailable
+from penstock.store import Store
+
+
+class Examination:
+    """Runs the checks.
+
+    Attributes:
+        doing: what is being checked now, for whoever waits.
+    """
+
+    def __init__(self) -> None:
+        self.doing = "reading the settings"
+
+    def findings(self) -> Iterator[Finding]:
+        """What is found, as soon as it is; without settings nothing else can be checked."""
+        settings, found = read_settings()
+        yield from found
+        if settings is None:
+            return
+        yield from self._redis(settings)
+        self.doing = "asking the upstream"
+        yield from check_routes(settings)
+
+    def _redis(self, settings: Settings) -> Iterator[Finding]:
+        """Without a server there are no workers to be found."""
+        self.doing = f"asking Redis at {settings.safe_url}"
+        try:
+            with closing(Store(settings.server_url)) as store:
+                yield from check_server(store)
+                self.doing = "pinging the workers"
+                yield from check_workers(settings, store)
+        except StoreUnavailable as error:
+            advice = "or run one here: penstock up"
+            yield Finding("server", "unreachable", str(error), advice)
+        except PenstockError as error:
+            yield Finding("server", "problem", str(error), "see the message")

@@ -1,0 +1,60 @@
+"""Checks of the routes: whether each upstream answers, and takes the token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from ops.doctor.finding import Finding
+from penstock import Settings, UpstreamError
+from penstock.settings import Route
+from worker.upstream.client import Upstream
+
+LOCAL = {"localhost", "127.0.0.1", "::1"}
+
+
+def check_routes(settings: Settings) -> list[Finding]:
+    """All at the same time."""
+    return asyncio.run(_check_all(settings.served_routes.items()))
+
+
+async def _check_all(routes: Iterable[tuple[str, Route]]) -> list[Finding]:
+    upstream = Upstream()
+    try:
+        return await asyncio.gather(*(_check(upstream, name, route) for name, route in routes))
+    finally:
+        await upstream.close()
+
+
+async def _check(upstream: Upstream, name: str, route: Route) -> Finding:
+    try:
+        status = await upstream.probe(route)
+    except UpstreamError as error:
+        advice = f"check the route's url, {route.url}, and that the upstream runs"
+        return Finding(f"route {name}", "problem", error.message, advice)
+    return judge(name, route, status)
+
+
+def judge(name: str, route: Route, status: int) -> Finding:
+    """What the status of GET /models means for a route."""
+    subject, asked = f"route {name}", f"{route.url}/models answers {status}"
+    token = _token(route)
+    match status:
+        case 200 if route.token is None and urlsplit(route.url).hostname not in LOCAL:
+            advice = f"set {token}, unless this upstream asks for none"
+            return Finding(subject, "warning", f"{asked}, but there is no token", advice)
+        case 200:
+            return Finding(subject, "ok", asked)
+        case 401 | 403:
+            what = "without a token" if route.token is None else "to this token"
+            return Finding(subject, "problem", f"{asked} {what}", f"set {token} to a valid one")
+        case 404:
+            advice = "check that the url ends where /chat/completions begins"
+            return Finding(subject, "warning", asked, advice)
+        case _:
+            return Finding(subject, "warning", asked, "try again, and look at the upstream")
+
+
+def _token(route: Route) -> str:
+    return route.token_env or "DEEPINFRA_TOKEN"

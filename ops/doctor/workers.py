@@ -1,0 +1,44 @@
+"""Checks of the workers: whether there are any, and whether jobs wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ops.doctor.finding import Finding
+from penstock import Settings, keys
+from penstock.store import Store, mapped_errors
+
+PATIENCE = 1.0
+"""Seconds a worker gets to answer a ping."""
+
+SHOWN = 5
+
+
+def check_workers(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Ping them through Celery: a worker that is deaf to that gets no jobs either."""
+    from worker.dispatch import alive, make_app  # Celery takes its time to import
+
+    names = alive(make_app(settings, settings.served_routes), PATIENCE)
+    if names:
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        text = f"{len(names)} alive: {', '.join(names[:SHOWN])}{more}"
+        yield Finding("workers", "ok", text)
+        return
+    waiting = _waiting(settings, store)
+    advice = "start one: penstock worker"
+    if waiting:
+        text = f"none answers, and jobs wait on route {', '.join(waiting)}"
+        yield Finding("workers", "problem", text, advice)
+    else:
+        yield Finding("workers", "warning", "none answers; jobs would wait", advice)
+
+
+def _waiting(settings: Settings, store: Store) -> list[str]:
+    """The routes that jobs wait on."""
+    with mapped_errors(store.url):
+        redis = store.redis
+        return [
+            name
+            for name in settings.served_routes
+            if redis.zcard(keys.turns(name)) or redis.zcard(keys.held(name))
+        ]

@@ -1,0 +1,80 @@
+"""What a user sees of an error: one line on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from penstock.errors import ConfigurationError, InvalidRequest, PenstockError, StoreUnavailable
+from penstock.settings import Settings
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells show it."""
+
+PIPE_CLOSED = 141
+"""128 + SIGPIPE: the reader of our stdout has left, which is its good right."""
+
+
+def report(error: Exception) -> int:
+    """Say what went wrong, for people; the exit status."""
+    match error:
+        case click.Abort():
+            return INTERRUPTED
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return error.exit_code
+        case click.ClickException():
+            _say(_usage(error))
+            return error.exit_code
+        case PenstockError():
+            _say(str(error))
+            return status_of(error)
+        case _:
+            return _unexpected(error)
+
+
+def status_of(error: PenstockError) -> int:
+    """2 for a mistake in what was asked, 3 where Redis cannot be reached, else 1."""
+    if isinstance(error, StoreUnavailable):
+        return 3
+    return 2 if isinstance(error, ConfigurationError | InvalidRequest) else 1
+
+
+def _say(text: str, program: str = "penstock") -> None:
+    click.echo(f"{program}: {text}", err=True)
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return error.format_message()
+    return f"{error.format_message()} See: {context.command_path} --help"
+
+
+def _unexpected(error: Exception) -> int:
+    """A fault of ours, or of the machine: still no traceback unless it was asked for."""
+    discard_output()
+    if _debugging():
+        traceback.print_exception(error)
+    else:
+        text = str(error).partition("\n")[0] or "no message"
+        _say(f"unexpected {type(error).__name__}: {text}. Traceback: set PENSTOCK_LOG_LEVEL=debug")
+    return 1
+
+
+def _debugging() -> bool:
+    try:
+        return Settings.load().log_level == "debug"
+    except PenstockError:
+        return False
+
+
+def discard_output() -> None:
+    """What is still buffered cannot be written: keep the interpreter's exit from trying again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

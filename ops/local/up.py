@@ -1,0 +1,137 @@
+"""`penstock up`: an embedded server and workers in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ops.local.child import Child, embedded
+from ops.local.fleet import (
+    Arrivals,
+    free_port,
+    require_server,
+    simulated_routes,
+    simulator,
+    simulator_url,
+    worker,
+)
+from ops.local.server import EmbeddedServer
+from ops.local.supervisor import Supervisor
+from penstock import Settings, log
+
+SPARE_SECONDS = 10.0
+"""Between a worker's drain_timeout and its SIGKILL: what is left is handed back in that time."""
+
+BY_SIGNAL = 128
+"""A status from here on says which signal ended `up`; that is how it ends, and no failure."""
+
+
+@click.command()
+@click.option("--simulate", is_flag=True, help="Run the simulated upstream, and ask only that.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+def up(simulate: bool, workers: int) -> None:
+    """Run a server and workers until Ctrl-C; data is kept in .penstock/.
+
+    A server named by PENSTOCK_REDIS_URL is used in place of the embedded one. PENSTOCK_STATE_DIR
+    names another directory for the data. What crashes is started again.
+    """
+    settings = Settings.load()
+    log.configure(settings)
+    sys.exit(Plant(settings, workers, free_port() if simulate else None).run())
+
+
+@dataclass
+class Plant:
+    """What runs together.
+
+    Attributes:
+        settings: the user's own.
+        workers: how many worker processes.
+        port: the simulator's; None for the configured upstream.
+    """
+
+    settings: Settings
+    workers: int
+    port: int | None
+
+    def run(self) -> int:
+        """Run until a signal; the exit status."""
+        if self.settings.redis_url:
+            require_server(self.settings.redis_url)
+        supervisor = Supervisor(self._groups(), grace=self.settings.drain_timeout + SPARE_SECONDS)
+        status = supervisor.run(self._announce)
+        return 0 if status >= BY_SIGNAL else status
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return self.settings.redis_url or f"unix://{self.settings.socket_path}"
+
+    def _groups(self) -> list[list[Child]]:
+        """What others need comes first; each group waits for the one before it."""
+        first: list[Child] = []
+        if not self.settings.redis_url:
+            first.append(embedded(EmbeddedServer(self.settings.state_dir)))
+        if self.port:
+            first.append(simulator(self.port))
+        ready = Arrivals(self.url).at_least(self.workers)
+        numbers = range(1, self.workers + 1)
+        return [first, [worker(n, self.url, self._environment(n), ready, None) for n in numbers]]
+
+    def _environment(self, number: int) -> dict[str, str]:
+        """What the worker of this number, from 1 on, has otherwise than we."""
+        routes = simulated_routes(self.settings, simulator_url(self.port)) if self.port else {}
+        if self.settings.metrics_port:
+            return {**routes, "PENSTOCK_METRICS_PORT": str(self.settings.metrics_port + number - 1)}
+        return routes
+
+    async def _announce(self) -> int:
+        """Once all are ready."""
+        click.echo("\n".join(self._lines()), err=True)
+        await asyncio.Event().wait()
+        return 0
+
+    def _lines(self) -> list[str]:
+        lines = [
+            f"server    {self.settings.model_copy(update={'redis_url': self.url}).safe_url}",
+            *self._upstream_lines(),
+            f"workers   {self.workers}",
+            'submit    penstock submit "Hello!" --follow',
+            f"watch     {self._watch_command()}",
+            "stop      Ctrl-C",
+        ]
+        if not self.settings.redis_url:
+            lines.insert(1, f"data      {_short(self.settings.state_dir)}/")
+        return ["penstock is up", *(f"  {line}" for line in lines), *self._warnings()]
+
+    def _upstream_lines(self) -> list[str]:
+        if self.port:
+            return [f"upstream  {simulator_url(self.port)} (simulated)"]
+        routes = self.settings.served_routes
+        return [f"upstream  {name}: {route.model} at {route.url}" for name, route in routes.items()]
+
+    def _watch_command(self) -> str:
+        if self.settings.redis_url:
+            return f"redis-cli -u {self.settings.safe_url} SUBSCRIBE penstock:feed:<job>"
+        return f"redis-cli -s {_short(self.settings.socket_path)} SUBSCRIBE penstock:feed:<job>"
+
+    def _warnings(self) -> list[str]:
+        routes = self.settings.served_routes
+        without = [name for name, route in routes.items() if route.token is None]
+        if self.port or not without:
+            return []
+        return [
+            f"warning: no token for route {', '.join(without)}: the upstream will refuse its jobs. "
+            "Set DEEPINFRA_TOKEN, or try without a real model: penstock up --simulate"
+        ]
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative

@@ -1,0 +1,170 @@
+"""Records for people: one job in full, many in a table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from penstock import Completion, JobRecord, JobState
+from penstock.events import encode
+from producers.duration import spoken
+from producers.screen import harmless
+from producers.whereabouts import clock
+
+COLOURS = {
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "yellow",
+    JobState.EXPIRED: "yellow",
+}
+
+UNCUT = 10_000
+"""The width of output that no terminal shows: nothing is cut or wrapped in a pipe."""
+
+
+def _print(*parts: Table | Text) -> None:
+    """Print to stdout, whole lines where it is a pipe."""
+    console = Console(width=None if sys.stdout.isatty() else UNCUT, highlight=False)
+    with console.capture() as rendered:  # rich has ways of its own with a closed pipe
+        for part in parts:
+            console.print(part, soft_wrap=True)
+    lines = rendered.get().split("\n")
+    click.echo("\n".join(line.rstrip() for line in lines), nl=False)
+
+
+def print_record(record: JobRecord) -> None:
+    """Print what is known about a job, and its answer; not its prompt."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts(record, time.time()):
+        table.add_row(Text(name, "dim"), value if isinstance(value, Text) else _text(value))
+    _print(table)
+    if answer := _answer(record):
+        _print(Text(), _text(answer))
+
+
+def print_table(records: Iterable[JobRecord]) -> None:
+    """Print a line for each job."""
+    now = time.time()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("JOB", "STATE", "AGE", "TOOK", "ROUTE", "ATTEMPT", "TOKENS"):
+        table.add_column(name, no_wrap=True, min_width=30 if name == "JOB" else None)
+    for record in records:
+        table.add_row(*_row(record, now))
+    _print(table)
+
+
+def as_json(record: JobRecord, *, whole: bool) -> str:
+    """The record as one line of JSON; `whole` with the request and the outcome."""
+    fields = record.model_dump(mode="json", exclude=None if whole else {"outcome"})
+    if whole:
+        fields["request"] = msgspec.Raw(record.request)
+    return encode(fields).decode()
+
+
+def facts(record: JobRecord, now: float) -> list[tuple[str, Any]]:
+    """What `penstock show` tells, as names and values; what is not set is left out."""
+    every = [
+        ("job", record.id),
+        ("state", _state(record)),
+        ("route", f"{record.route} ({record.model})" if record.model else record.route),
+        ("tenant", record.tenant),
+        ("priority", record.priority),
+        ("created", _ago(record.created_at, now)),
+        ("may run from", _future(record.available_at, now)),
+        ("deadline", record.deadline and clock(record.deadline, now)),
+        ("started", _ago(record.started_at, now)),
+        ("ended", _ago(record.finished_at, now)),
+        ("took", _took(record)),
+        ("attempts", f"{record.counted_attempt} of at most {record.max_attempts}"),
+        ("lost workers", record.recoveries or None),
+        ("conversation", record.conversation),
+        ("idempotency key", record.idempotency_key),
+        ("metadata", ", ".join(f"{key}={value}" for key, value in record.metadata.items())),
+        ("webhook", record.webhook),
+        *_outcome_facts(record),
+    ]
+    return [(name, value) for name, value in every if value not in (None, "")]
+
+
+def _outcome_facts(record: JobRecord) -> list[tuple[str, Any]]:
+    outcome = record.outcome or {}
+    error = outcome.get("error") or {}
+    kind = error.get("code") or error.get("type")
+    return [
+        ("error", f"{error['message']} ({kind})" if error else None),
+        ("reason", outcome.get("reason") or record.cancel_reason),
+        *_usage_facts(_completion(record)),
+    ]
+
+
+def _usage_facts(completion: Completion | None) -> list[tuple[str, Any]]:
+    if completion is None:
+        return []
+    usage = completion.usage
+    about = " (estimated)" if usage.estimated else ""
+    cost = usage.estimated_cost
+    return [
+        ("answered by", completion.model),
+        ("tokens", f"{usage.prompt_tokens} + {usage.completion_tokens}{about}"),
+        ("cost", None if cost is None else f"${cost:.6f}"),
+        ("finish", completion.choices[0].get("finish_reason") if completion.choices else None),
+    ]
+
+
+def _completion(record: JobRecord) -> Completion | None:
+    """The answer, or what there was of it when the job was cancelled."""
+    outcome = record.outcome or {}
+    found = outcome if record.state == JobState.COMPLETED else outcome.get("completion")
+    return Completion.model_validate(found) if found else None
+
+
+def _answer(record: JobRecord) -> str:
+    completion = _completion(record)
+    if completion is None:
+        return ""
+    calls = [call.get("function") or {} for call in completion.tool_calls]
+    lines = [f"tool call: {call.get('name')} {call.get('arguments')}" for call in calls]
+    return "\n".join([*filter(None, [completion.text]), *lines])
+
+
+def _row(record: JobRecord, now: float) -> list[str | Text]:
+    completion = _completion(record)
+    return [
+        record.id,
+        _state(record),
+        spoken(now - record.created_at),
+        _took(record) or "",
+        record.route,
+        str(record.counted_attempt),
+        str(completion.usage.completion_tokens) if completion else "",
+    ]
+
+
+def _state(record: JobRecord) -> Text:
+    return Text(record.state, COLOURS.get(record.state, ""))
+
+
+def _took(record: JobRecord) -> str | None:
+    if record.started_at is None or record.finished_at is None:
+        return None
+    return spoken(record.finished_at - record.started_at)
+
+
+def _ago(moment: float | None, now: float) -> str | None:
+    return None if moment is None else f"{clock(moment, now)}, {spoken(now - moment)} ago"
+
+
+def _future(moment: float, now: float) -> str | None:
+    return clock(moment, now) if moment > now else None
+
+
+def _text(value: Any) -> Text:
+    return Text(harmless(str(value)))
