@@ -101,7 +101,7 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
     known = "1" if options.route in settings.resolved_routes else "0"
     return [
         spec.id, options.tenant, options.route, known, options.priority,
-        options.idempotency_key or "", spec.digest, f"{options.delay:g}", options.deadline or "",
+        options.idempotency_key or "", spec.digest, options.delay or 0, options.deadline or "",
         len(fields), *fields,
     ]  # fmt: skip
 

@@ -51,7 +51,7 @@ class RequestTooLarge(InvalidRequest):
 
 
 class UnknownRoute(InvalidRequest):
-    """The job names a route that neither this configuration nor any worker knows."""
+    """The job names a route that is not in this configuration, and that no worker has published."""
 
 
 class IdempotencyConflict(InvalidRequest):

@@ -28,6 +28,10 @@ class EventType(StrEnum):
     EXPIRED = "expired"
 
 
+MAX_NUMBER = 2**63 - 1
+"""The largest number Redis takes in a Stream entry's id."""
+
+
 class Cursor(NamedTuple):
     """A place in a feed; cursors compare in the order of the feed."""
 
@@ -40,7 +44,10 @@ class Cursor(NamedTuple):
         attempt, dash, n = text.partition("-")
         if not (dash and attempt.isascii() and attempt.isdigit() and n.isascii() and n.isdigit()):
             raise ValueError(f"{text!r} is not a cursor; a cursor is an event's id, such as 1-17")
-        return cls(int(attempt), int(n))
+        cursor = cls(int(attempt), int(n))
+        if max(cursor) > MAX_NUMBER:
+            raise ValueError(f"{text!r} is not a cursor; its numbers are too large")
+        return cursor
 
     def __str__(self) -> str:
         return f"{self.attempt}-{self.n}"

@@ -7,7 +7,6 @@ Penstock treats the job; `JobSpec` is both, ready to be stored; `JobRecord` is w
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import struct
 import time
@@ -32,6 +31,9 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 """The largest request body, as JSON: well above a full 262,144-token context."""
 
 MAX_METADATA_BYTES = 16 * 1024
+MAX_SECONDS = 366 * 86_400
+"""The longest delay and the farthest deadline: a year."""
+
 RECORD_VERSION = "1"
 
 T = TypeVar("T", bound=BaseModel)
@@ -58,17 +60,28 @@ def _seconds(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def _deadline(value: Any) -> Any:
+def _deadline(value: Any) -> str | None:
+    """As the script takes it: `+<seconds from now>`, or seconds since the epoch."""
+    value = _seconds(_moment(value))
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError("a deadline given as a datetime needs a time zone")
+            raise ValueError("a deadline given as a time needs a time zone")
         return str(value.timestamp())
-    value = _seconds(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError("a deadline in seconds from now must be more than 0")
-        return f"+{value}"
-    return value
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("a deadline is seconds from now, or a time such as 2030-01-31T12:00:00Z")
+    if not 0 < value <= MAX_SECONDS:
+        raise ValueError("a deadline in seconds from now must be more than 0, and within a year")
+    return f"+{value}"
+
+
+def _moment(value: Any) -> Any:
+    """A text as the time it stands for, if it does; JSON has no times of its own."""
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 class Message(BaseModel):
@@ -110,8 +123,8 @@ class JobOptions(BaseModel):
         tenant: who owns the job.
         priority: 0 to 9, 9 first; one step is worth an hour of waiting.
         delay: seconds (or a timedelta) before the job may start.
-        deadline: seconds from now, a timedelta or an aware datetime; a job that has not started
-            by then expires, one that runs is stopped and fails.
+        deadline: seconds from now, a timedelta, an aware datetime or its ISO 8601 text; a job that
+            has not started by then expires, one that runs is stopped and fails.
         idempotency_key: the same key gives the same job, whatever happens in between.
         max_attempts: how often the upstream is asked at most; default from the settings.
         metadata: your own strings, kept with the record.
@@ -126,7 +139,7 @@ class JobOptions(BaseModel):
     tenant: Tag = "default"
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     delay: Annotated[
-        float, BeforeValidator(_seconds), Field(ge=0, le=366 * 86_400, allow_inf_nan=False)
+        float, BeforeValidator(_seconds), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)
     ] = 0
     deadline: Annotated[str | None, BeforeValidator(_deadline)] = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None

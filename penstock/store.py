@@ -19,6 +19,7 @@ from redis.retry import Retry
 from penstock.commands import Command
 from penstock.errors import (
     ConfigurationError,
+    InvalidRequest,
     PenstockError,
     StoreError,
     StoreFull,
@@ -47,10 +48,12 @@ _UNREACHABLE = (
 
 def map_error(error: BaseException, url: str) -> PenstockError:
     """Penstock's error for one of redis-py's, saying what to do."""
-    shown = safe_url(url)
+    shown, text = safe_url(url), str(error).rstrip(".")
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRequest("the text is not valid Unicode; send it as UTF-8")
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return ConfigurationError(
-            f"Redis at {shown} refuses these credentials: {error}. Check PENSTOCK_REDIS_URL"
+            f"Redis at {shown} refuses these credentials: {text}. Check PENSTOCK_REDIS_URL"
         )
     if isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith("OOM"):
         return StoreFull(
@@ -64,9 +67,9 @@ def map_error(error: BaseException, url: str) -> PenstockError:
         )
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailable(
-            f"cannot reach Redis at {shown}: {error}. Start it, or set PENSTOCK_REDIS_URL"
+            f"cannot reach Redis at {shown}: {text}. Start it, or set PENSTOCK_REDIS_URL"
         )
-    return StoreError(f"Redis at {shown} answered: {error}")
+    return StoreError(f"Redis at {shown} answered: {text}")
 
 
 def safe_url(url: str) -> str:
@@ -80,7 +83,7 @@ def mapped_errors(url: str) -> Iterator[None]:
     """Raise Penstock's errors in place of redis-py's."""
     try:
         yield
-    except (exceptions.RedisError, OSError) as error:
+    except (exceptions.RedisError, OSError, UnicodeEncodeError) as error:
         raise map_error(error, url) from None
 
 

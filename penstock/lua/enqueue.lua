@@ -65,6 +65,7 @@ local function enqueue(at, last)
     available_text = stamp(available)
   end
   local arrival = stamp(available - priority * AGEING)
+  if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
   local record = KEY.job .. id
   redis.call('HSET', record, 'id', id, 'tenant', tenant, 'route', route, 'priority', priority,
     'digest', digest, 'state', state, 'created_at', now_text, 'available_at', available_text,
@@ -74,7 +75,6 @@ local function enqueue(at, last)
     redis.call('SET', KEY.idem .. tenant .. ':' .. key, id)
   end
   if deadline ~= '' then
-    if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
     redis.call('HSET', record, 'deadline', deadline)
     redis.call('ZADD', KEY.deadlines, deadline, id)
   end

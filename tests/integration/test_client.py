@@ -11,6 +11,7 @@ from penstock import (
     AsyncClient,
     Client,
     IdempotencyConflict,
+    InvalidRequest,
     InvalidTransition,
     JobCancelled,
     JobExpired,
@@ -131,6 +132,12 @@ def test_only_a_failed_job_is_run_again(client: Client) -> None:
         job.retry()
     with pytest.raises(JobNotFound):
         client.retry("job_0")
+
+
+def test_an_id_that_is_no_text_is_no_job(client: Client) -> None:
+    """What a shell made of broken bytes is refused in words, not by a codec."""
+    with pytest.raises(InvalidRequest, match="not valid Unicode"):
+        client.get("\udcff")
 
 
 def test_results_go_when_their_time_is_over(client: Client) -> None:

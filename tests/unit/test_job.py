@@ -54,6 +54,8 @@ WRONG = {
     "endless delay": ({"messages": MESSAGES, "delay": float("inf")}, "delay: "),
     "deadline in the past": ({"messages": MESSAGES, "deadline": 0}, "deadline: "),
     "deadline without zone": ({"messages": MESSAGES, "deadline": datetime(2030, 1, 1)}, "zone"),  # noqa: DTZ001
+    "deadline of words": ({"messages": MESSAGES, "deadline": "tomorrow"}, "deadline: "),
+    "endless deadline": ({"messages": MESSAGES, "deadline": float("inf")}, "deadline: "),
     "tenant with a colon": ({"messages": MESSAGES, "tenant": "a:b"}, "tenant: "),
     "metadata of numbers": ({"messages": MESSAGES, "metadata": {"a": 1}}, "metadata.a: "),
     "metadata too large": ({"messages": MESSAGES, "metadata": {"a": "x" * 20_000}}, "metadata"),
@@ -90,6 +92,7 @@ def test_a_body_over_the_limit_is_refused() -> None:
     [
         (30, "+30"),
         (timedelta(minutes=2), "+120.0"),
+        ("2030-01-01T00:00:00Z", str(datetime(2030, 1, 1, tzinfo=UTC).timestamp())),
         (datetime(2030, 1, 1, tzinfo=UTC), str(datetime(2030, 1, 1, tzinfo=UTC).timestamp())),
     ],
 )
