@@ -17,6 +17,7 @@ CHECKS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "sweep": {"sweep": ("if recovers then recover(id, record) end", "")},
+    "outage": {"sweep": ("return now >= recover_from", "return true")},
     "idempotency": {
         "enqueue": ("if not seen and key ~= '' then", "if false then"),
     },

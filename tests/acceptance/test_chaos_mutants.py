@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from penstock import commands
-from tests.acceptance import network_faults, worker_faults
+from tests.acceptance import network_faults, server_faults, worker_faults
 from tests.acceptance.figures import Row
 from tests.acceptance.fleet import chosen_seed
 from tests.acceptance.mutants import CHECKS, without
@@ -15,7 +15,7 @@ from tests.acceptance.mutants import CHECKS, without
 
 @pytest.mark.timeout(120)
 async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the fence check, the sweep or the idempotency check, a row finds jobs gone wrong."""
+    """Without fence, sweep, idempotency check or patience after an outage, a row finds harm."""
     monkeypatch.setattr(commands, "load", without("idempotency"))
     seed = chosen_seed()
     rows = {
@@ -24,6 +24,7 @@ async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
             seed, jobs=60, kills=2, workers=2, pause=(0.5, 1), patience=4,
             plan={"lease": 1, "without": "sweep"},
         ),
+        "outage": server_faults.away(seed, lease=1, without="outage"),
         "idempotency": network_faults.replies_lost(seed, jobs=60, lease=1),
     }  # fmt: skip
     assert rows.keys() == CHECKS.keys()
@@ -37,8 +38,9 @@ async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 def _is_caught(check: str, row: Row) -> bool:
     """Whether the ledger shows the very harm that this check prevents."""
     harm = {
-        "fence": row.verdict.extra_finals,
-        "sweep": row.verdict.lost,
-        "idempotency": row.verdict.duplicates,
+        "fence": row.verdict.extra_finals > 0,
+        "sweep": row.verdict.lost > 0,
+        "outage": bool(row.broken),
+        "idempotency": row.verdict.duplicates > 0,
     }
-    return row.faults > 0 and harm[check] > 0
+    return row.faults > 0 and harm[check]
