@@ -7,6 +7,7 @@ hand out a handle for each job, and do nothing but build commands and run them.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -141,7 +142,7 @@ class Client:
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Submit many jobs, BATCH at a time; each request is a mapping as `submit` takes.
 
-        Raises what `submit` raises, for the first request it concerns; jobs of earlier batches
+        Raises what `submit` raises, for the first request it concerns. Jobs accepted before that
         stay accepted, so give idempotency keys to whatever may be submitted again.
         """
         jobs: list[Job] = []
@@ -157,7 +158,7 @@ class Client:
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> list[Job]:
         results = self.store.run_all(submission(specs, self.settings))
-        return [Job(self, each.id, created=each.created) for each in _accepted(results)]
+        return [Job(self, each.id, created=each.created) for each in _accepted(results, len(specs))]
 
     def job(self, id_: str) -> Job:
         """A handle on a job by its id; asks nothing."""
@@ -238,7 +239,9 @@ class AsyncClient:
 
     async def _enqueue(self, specs: Sequence[JobSpec]) -> list[AsyncJob]:
         results = await self.store.run_all(submission(specs, self.settings))
-        return [AsyncJob(self, each.id, created=each.created) for each in _accepted(results)]
+        return [
+            AsyncJob(self, each.id, created=each.created) for each in _accepted(results, len(specs))
+        ]
 
     def job(self, id_: str) -> AsyncJob:
         """A handle on a job by its id; asks nothing."""
@@ -341,12 +344,16 @@ def _cursor(after: Cursors) -> Cursor:
     return Cursor.parse(after) if isinstance(after, str) else after
 
 
-def _accepted(results: list[Any]) -> list[commands.Accepted]:
-    """The jobs of a submission's results; raises the first error among them."""
-    _raise_first(results)
-    flat = [each for result in results if isinstance(result, list) for each in result]
-    _raise_first(flat)
-    return flat
+def _accepted(results: list[Any], count: int) -> list[commands.Accepted]:
+    """The jobs of a submission's results; raises the first error among them.
+
+    What became of the admissions behind them does not matter: the keeper admits too.
+    """
+    portions = results[: math.ceil(count / PORTION)]
+    _raise_first(portions)
+    accepted = [each for portion in portions for each in portion]
+    _raise_first(accepted)
+    return accepted
 
 
 def _raise_first(results: list[Any]) -> None:

@@ -24,13 +24,16 @@ CATALOGUE = {
     "idem": PREFIX + "idem:",
     # ZSET of waiting jobs by priority and arrival: <route>:<tenant>.
     "backlog": PREFIX + "backlog:",
+    # ZSET of waiting jobs that have lost their worker twice, by arrival: <route>. They run one at a
+    # time, so that the one that kills workers is alone when it does.
+    "suspects": PREFIX + "suspects:",
     # ZSET of the tenants with waiting jobs, by virtual time: <route>.
     "turns": PREFIX + "turns:",
     # ZSET of admitted and running jobs by when the keeper must look (next ring, or end of the
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
-    #   concurrency, model, virtual_time
+    #   concurrency, model, virtual_time, suspect (the one that was admitted last)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",

@@ -34,6 +34,9 @@ CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 10.0
 """Seconds for a reply: a server that is busier than this is as good as away."""
 
+MAX_CONNECTIONS = 64
+"""Of one AsyncStore; commands are short, so few connections serve many coroutines."""
+
 RETRIES = 2
 """Every script may be sent twice, so a lost connection is retried at once, briefly."""
 
@@ -105,8 +108,12 @@ def _check_url(url: str) -> None:
         )
 
 
-def _pack(command: Command[Any]) -> tuple[Any, ...]:
+def _by_name(command: Command[Any]) -> tuple[Any, ...]:
     return (command.script.sha, len(command.keys), *command.keys, *command.arguments)
+
+
+def _by_source(command: Command[Any]) -> tuple[Any, ...]:
+    return (command.script.source, len(command.keys), *command.keys, *command.arguments)
 
 
 class Store:
@@ -121,29 +128,20 @@ class Store:
         """Run one command; raises StoreError and what the command's parse raises."""
         with mapped_errors(self.url):
             try:
-                reply = self.redis.evalsha(*_pack(command))
+                reply = self.redis.evalsha(*_by_name(command))
             except exceptions.NoScriptError:
-                self.redis.script_load(command.script.source)
-                reply = self.redis.evalsha(*_pack(command))
+                reply = self.redis.eval(*_by_source(command))
         return command.parse(reply)
 
     def run_all(self, commands: Sequence[Command[Any]]) -> list[Any]:
         """Run commands in order in one round trip; a list of results, errors among them."""
         with mapped_errors(self.url):
-            replies = self._send(commands)
-            forgotten = {c.script for c, r in zip(commands, replies, strict=True) if _no_script(r)}
-            if forgotten:
-                for script in forgotten:
-                    self.redis.script_load(script.source)
-                replies = self._send(commands)
+            pipeline = _named(self.redis.pipeline(transaction=False), commands)
+            replies = pipeline.execute(raise_on_error=False)
+            if _forgotten(replies):
+                pipeline = _sourced(self.redis.pipeline(transaction=False), commands)
+                replies = pipeline.execute(raise_on_error=False)
         return _results(commands, replies, self.url)
-
-    def _send(self, commands: Sequence[Command[Any]]) -> list[Any]:
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.evalsha(*_pack(command))
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies
 
     def close(self) -> None:
         """Close the connections."""
@@ -162,29 +160,20 @@ class AsyncStore:
         """Run one command; raises StoreError and what the command's parse raises."""
         with mapped_errors(self.url):
             try:
-                reply = await self.redis.evalsha(*_pack(command))
+                reply = await self.redis.evalsha(*_by_name(command))
             except exceptions.NoScriptError:
-                await self.redis.script_load(command.script.source)
-                reply = await self.redis.evalsha(*_pack(command))
+                reply = await self.redis.eval(*_by_source(command))
         return command.parse(reply)
 
     async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any]:
         """Run commands in order in one round trip; a list of results, errors among them."""
         with mapped_errors(self.url):
-            replies = await self._send(commands)
-            forgotten = {c.script for c, r in zip(commands, replies, strict=True) if _no_script(r)}
-            if forgotten:
-                for script in forgotten:
-                    await self.redis.script_load(script.source)
-                replies = await self._send(commands)
+            pipeline = _named(self.redis.pipeline(transaction=False), commands)
+            replies = await pipeline.execute(raise_on_error=False)
+            if _forgotten(replies):
+                pipeline = _sourced(self.redis.pipeline(transaction=False), commands)
+                replies = await pipeline.execute(raise_on_error=False)
         return _results(commands, replies, self.url)
-
-    async def _send(self, commands: Sequence[Command[Any]]) -> list[Any]:
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.evalsha(*_pack(command))
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
 
     async def close(self) -> None:
         """Close the connections."""
@@ -201,8 +190,24 @@ class AsyncStore:
             await store.close()
 
 
-def _no_script(reply: Any) -> bool:
-    return isinstance(reply, exceptions.NoScriptError)
+def _forgotten(replies: Sequence[Any]) -> bool:
+    """Whether the server does not know a script: then everything is sent again, with its source.
+
+    Loading it first would be no better: it may be forgotten once more before it is called.
+    """
+    return any(isinstance(reply, exceptions.NoScriptError) for reply in replies)
+
+
+def _named(pipeline: Any, commands: Sequence[Command[Any]]) -> Any:
+    for command in commands:
+        pipeline.evalsha(*_by_name(command))
+    return pipeline
+
+
+def _sourced(pipeline: Any, commands: Sequence[Command[Any]]) -> Any:
+    for command in commands:
+        pipeline.eval(*_by_source(command))
+    return pipeline
 
 
 def _results(commands: Sequence[Command[Any]], replies: list[Any], url: str) -> list[Any]:
@@ -222,10 +227,15 @@ def _sync_client(url: str) -> redis.Redis:
 
 
 def _async_client(url: str) -> redis.asyncio.Redis:
-    retry = redis.asyncio.retry.Retry(_backoff(), RETRIES)
-    return redis.asyncio.Redis.from_url(
-        url, retry=retry, max_connections=64, **connection_options(url)
+    """Its pool lets callers wait for a connection: a thousand followers are no error."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        retry=redis.asyncio.retry.Retry(_backoff(), RETRIES),
+        max_connections=MAX_CONNECTIONS,
+        timeout=COMMAND_TIMEOUT,
+        **connection_options(url),
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def _backoff() -> ExponentialWithJitterBackoff:

@@ -7,6 +7,7 @@ twice without harm.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ import celery
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection, Exchange, Queue
+from kombu.transport.redis import Channel, Transport
 
 from penstock.keys import PREFIX, QUEUE_NAME
 from penstock.settings import Settings
@@ -64,8 +66,36 @@ _CONFIGURATION: dict[str, Any] = {
 }
 
 
-class EagerConnection(Connection):  # type: ignore[misc]  # kombu has no type information
+class ToughChannel(Channel):  # type: ignore[misc]  # kombu has no type information
+    """kombu's Redis channel, made to consume from a server that is at its memory limit.
+
+    Such a server refuses whatever may need memory, even a read inside MULTI; running jobs are to
+    finish all the same, and a worker that starts meanwhile is to take its part in that.
+    """
+
+    def _size(self, queue: str) -> int:
+        with self.conn_or_acquire() as client:
+            return int(client.llen(queue))
+
+    def _queue_bind(self, *arguments: Any) -> None:
+        """Bindings route what Celery publishes; our messages are pushed by scripts."""
+        with contextlib.suppress(self.ResponseError):
+            super()._queue_bind(*arguments)
+
+
+class ToughTransport(Transport):  # type: ignore[misc]
+    """kombu's Redis transport with our channel."""
+
+    Channel = ToughChannel
+
+
+class EagerConnection(Connection):  # type: ignore[misc]
     """A broker connection that is back within a second of Redis; kombu's own waits up to 30 s."""
+
+    def get_transport_cls(self) -> Any:
+        """Our transport in place of kombu's for Redis; any other as it is."""
+        chosen = super().get_transport_cls()
+        return ToughTransport if chosen is Transport else chosen
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         """Connect, trying again at most a second apart."""

@@ -20,8 +20,8 @@ from worker.leases import Leases
 BEAT = 3.0
 """Seconds between two renewals: two may be lost within a lease of 10 s."""
 
-ROUND = 1.0
-"""Seconds between two sweeps."""
+ROUND = 0.5
+"""Seconds between two sweeps: a lease of 10 s and a round, and a lost job runs again within 12 s."""
 
 
 class Keeper:

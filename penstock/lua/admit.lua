@@ -30,6 +30,15 @@ local function take()
   return first
 end
 
+-- The next suspect, unless the last one is still under way.
+local function suspect()
+  local last = redis.call('HGET', KEYS[1], 'suspect')
+  if last and redis.call('ZSCORE', KEYS[3], last) then return nil end
+  local first = redis.call('ZPOPMIN', KEY.suspects .. route)[1]
+  if first then redis.call('HSET', KEYS[1], 'suspect', first) end
+  return first
+end
+
 local function admit(job, now)
   local record = KEY.job .. job
   if redis.call('HGET', record, 'state') ~= 'queued' then return 0 end
@@ -42,6 +51,8 @@ end
 
 local now, admitted = clock(), 0
 local room = math.min(limit - redis.call('ZCARD', KEYS[3]), most)
+local first = room > 0 and suspect()
+if first then admitted = admit(first, now) end
 while admitted < room do
   local job = take()
   if not job then break end

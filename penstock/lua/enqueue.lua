@@ -83,7 +83,7 @@ local function enqueue(at, last)
   if state == 'scheduled' then
     redis.call('ZADD', KEY.due, available_text, id)
   else
-    place(id, route, tenant, arrival)
+    place(id, route, tenant, arrival, 0)
   end
   emit(id, 0, 1, 'queued', now,
     '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}')

@@ -25,7 +25,7 @@ redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
 redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
 redis.call('HSET', KEYS[1], 'state', 'queued', 'available_at', stamp(now),
   'excused', record.attempt)
-place(id, record.route, record.tenant, record.arrival)
+place(id, record.route, record.tenant, record.arrival, 0)
 local priority = redis.call('HGET', KEYS[1], 'priority')
 emit(id, record.attempt, n, 'queued', now, '{"route":"' .. record.route .. '","tenant":"'
   .. record.tenant .. '","priority":' .. priority .. '}')

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- A worker that starts publishes its routes and how to ring it.
 --
 -- KEYS  1 dispatch

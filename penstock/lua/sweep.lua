@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires. Every worker runs
--- it every second; it does nothing twice, so there is no leader to lose.
+-- it twice a second; it does nothing twice, so there is no leader to lose.
 -- include: clock, record, conclude, restart, ring
 --
 -- KEYS  none
@@ -23,7 +23,7 @@ local function wake(id)
   local record = read_record(id)
   if not record or record.state ~= 'scheduled' then return end
   redis.call('HSET', KEY.job .. id, 'state', 'queued')
-  place(id, record.route, record.tenant, record.arrival)
+  place(id, record.route, record.tenant, record.arrival, record.recoveries)
   count('due')
 end
 
@@ -55,7 +55,7 @@ local function recover(id, record)
           .. ' times; it may be what kills them' } }))
     return count('lost')
   end
-  redis.call('HINCRBY', KEY.job .. id, 'recoveries', 1)
+  record.recoveries = redis.call('HINCRBY', KEY.job .. id, 'recoveries', 1)
   redis.call('HINCRBY', KEY.job .. id, 'excused', 1)
   restart(id, record, now, 'worker_lost', 0, front(record))
   count('recovered')

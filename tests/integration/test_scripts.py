@@ -106,11 +106,15 @@ class JobLives(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 4))
     def admit(self, most: int) -> None:
-        waiting = self.in_state(JobState.QUEUED)
+        queued = self.in_state(JobState.QUEUED)
+        suspects = self.suspects(queued)
+        under_way = self.suspects(self.in_state(JobState.ADMITTED, JobState.RUNNING))
+        waiting = [job for job in queued if job not in suspects]
+        waiting += suspects[: 0 if under_way else 1]
         room = max(0, LIMIT - len(self.in_state(JobState.ADMITTED, JobState.RUNNING)))
         count = self.store.run(commands.admit("default", most))
         assert count == min(most, room, len(waiting))
-        for job in waiting:
+        for job in queued:
             if self.record(job)["state"] == "admitted":
                 self.models[job].go(JobState.ADMITTED)
                 count -= 1
@@ -243,6 +247,9 @@ class JobLives(RuleBasedStateMachine):
     def in_state(self, *states: JobState) -> list[str]:
         return [job for job, model in self.models.items() if model.state in states]
 
+    def suspects(self, jobs: list[str]) -> list[str]:
+        return [job for job in jobs if self.models[job].recoveries >= 2]
+
     def record(self, job: str) -> dict[str, str]:
         fields = self.store.redis.hgetall(keys.job(job))
         return {name.decode(): value.decode() for name, value in fields.items()}
@@ -264,7 +271,9 @@ class JobLives(RuleBasedStateMachine):
         assert len(held) <= LIMIT
         due = {job.decode() for job in redis.zrange(keys.DUE, 0, -1)}
         assert due == set(self.in_state(JobState.SCHEDULED))
-        waiting = set()
+        suspects = {job.decode() for job in redis.zrange("penstock:suspects:default", 0, -1)}
+        assert suspects == set(self.suspects(self.in_state(JobState.QUEUED)))
+        waiting = set(suspects)
         for tenant in "x", "y":
             backlog = redis.zrange(f"{keys.CATALOGUE['backlog']}default:{tenant}", 0, -1)
             waiting |= {job.decode() for job in backlog}

@@ -1,8 +1,11 @@
 -- Puts a job into its tenant's backlog. score: its arrival, see enqueue.lua.
 -- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
 -- virtual time, so it gets no credit for having slept.
+-- recoveries: how often it has lost its worker; see keys.py on suspects.
+local SUSPICIOUS = 2
 local has_turn = {}
-local function place(job, route, tenant, score)
+local function place(job, route, tenant, score, recoveries)
+  if recoveries >= SUSPICIOUS then return redis.call('ZADD', KEY.suspects .. route, score, job) end
   local backlog = KEY.backlog .. route .. ':' .. tenant
   redis.call('ZADD', backlog, score, job)
   if has_turn[backlog] then return end

@@ -17,7 +17,7 @@ local function restart(job, record, now, reason, delay, score)
     return 'scheduled'
   end
   redis.call('HSET', KEY.job .. job, 'state', 'queued', 'available_at', stamp(now))
-  place(job, record.route, record.tenant, score)
+  place(job, record.route, record.tenant, score, record.recoveries)
   return 'queued'
 end
 
