@@ -21,6 +21,7 @@ from penstock.state import JobState
 from penstock.store import AsyncStore
 from worker import retry, telemetry
 from worker.leases import Leases
+from worker.pace import Pace
 from worker.pool import DRAINED, Delivery
 from worker.relay import PAUSES, Feed, Relay
 from worker.upstream.assemble import Assembler
@@ -32,10 +33,10 @@ T = TypeVar("T")
 class Stream:
     """One attempt under way: what it was claimed for, and what has come so far."""
 
-    def __init__(self, claim: Claim, route: Route, relay: Relay) -> None:
+    def __init__(self, claim: Claim, route: Route, relay: Relay, pace: Pace) -> None:
         self.record, self.attempt, self.route = claim.record, claim.attempt, route
         self.lease = Lease(claim.record.id, claim.attempt, claim.record.route)
-        self.feed: Feed = relay.open(claim.record.id, claim.attempt)
+        self.feed = Feed(claim.record.id, claim.attempt)
         self.started = time.monotonic()
         body = _body(claim, route)
         self.content = msgspec.json.encode(body)
@@ -50,6 +51,7 @@ class Stream:
             "tenant": claim.record.tenant,
         }  # fmt: skip
         self._relay = relay
+        self._pace, self._slot = pace, pace.join()
         self.begun = False
 
     @property
@@ -66,6 +68,10 @@ class Stream:
                 waited = time.monotonic() - self.started
                 telemetry.FIRST_TOKEN.labels(self.record.route).observe(waited)
             self._relay.add(self.feed, deltas)
+
+    async def turn(self) -> None:
+        """Wait for this stream's turn to read on."""
+        await self._pace.turn(self._slot)
 
     @property
     def budget(self) -> float:
@@ -88,12 +94,14 @@ class Attempts:
         store: AsyncStore,
         upstream: Upstream,
         relay: Relay,
+        pace: Pace,
         leases: Leases,
     ) -> None:
         self._settings = settings
         self._store = store
         self._upstream = upstream
         self._relay = relay
+        self._pace = pace
         self._leases = leases
         self.received_at = time.monotonic()
         self.handed_back = 0
@@ -107,7 +115,8 @@ class Attempts:
             if not isinstance(claimed, Claim):
                 telemetry.log("job_refused", job=delivery.task_id, state=claimed)
                 return
-            stream = Stream(claimed, self._settings.route(claimed.record.route), self._relay)
+            route = self._settings.route(claimed.record.route)
+            stream = Stream(claimed, route, self._relay, self._pace)
             self._leases.hold(stream.lease, delivery)
         _log_claim(stream)
         try:

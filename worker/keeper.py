@@ -21,7 +21,7 @@ BEAT = 3.0
 """Seconds between two renewals: two may be lost within a lease of 10 s."""
 
 ROUND = 0.5
-"""Seconds between two sweeps: a lease of 10 s and a round, and a lost job runs again within 12 s."""
+"""Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
 
 
 class Keeper:

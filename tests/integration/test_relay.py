@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +16,7 @@ from penstock.events import decode
 from penstock.store import AsyncStore
 from tests.integration.feeds import MESSAGES
 from tests.waiting import until_async
-from worker.relay import MAX_EVENTS, SLOTS, Feed, Relay
+from worker.relay import Feed, Relay
 from worker.upstream.delta import ChoiceDelta
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -34,16 +33,16 @@ class FaultyStore(AsyncStore):
         self.failures = 0
         self.calls: list[int] = []
 
-    async def run(self, command: Command[Any]) -> Any:
+    async def run_all(self, commands: Sequence[Command[Any]]) -> list[Any]:
         if not self.present.is_set():
             self.failures += 1
             raise StoreUnavailable("away")
-        self.calls.append(len(command.arguments) // 4)
-        reply = await super().run(command)
+        self.calls.append(sum(len(command.arguments) // 4 for command in commands))
+        replies = await super().run_all(commands)
         if self.lost_replies:
             self.lost_replies -= 1
             raise StoreUnavailable("the reply was lost")
-        return reply
+        return replies
 
 
 class Bench:
@@ -55,7 +54,7 @@ class Bench:
     def feeds(self, count: int) -> list[Feed]:
         jobs = self.client.submit_many([{"messages": MESSAGES}] * count)
         claims = [self.client.store.run(commands.claim(job.id, job.id)) for job in jobs]
-        return [self.relay.open(c.record.id, c.attempt) for c in claims if not isinstance(c, str)]
+        return [Feed(c.record.id, c.attempt) for c in claims if not isinstance(c, str)]
 
     def deltas(self, feed: Feed) -> list[Event]:
         events = self.client.store.redis.xrange(f"penstock:feed:{feed.id}", f"{feed.attempt}-2")
@@ -66,10 +65,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(settings: Settings, client: Client, interval: float) -> AsyncIterator[Bench]:
+async def bench(settings: Settings, client: Client, *, merge: bool = True) -> AsyncIterator[Bench]:
     store = FaultyStore(settings.server_url)
     lost: list[str] = []
-    relay = Relay(store, interval, lost.append)
+    relay = Relay(store, lost.append, merge=merge)
     writer = asyncio.create_task(relay.run())
     try:
         yield Bench(relay, store, client, lost)
@@ -86,23 +85,19 @@ def say(text: str, index: int = 0) -> list[ChoiceDelta]:
 async def test_the_first_delta_goes_at_once_and_others_are_merged(
     settings: Settings, client: Client
 ) -> None:
-    """With an interval that never ends, the first delta is out and the rest waits as one."""
-    async with bench(settings, client, interval=3600) as at:
+    """While an event is on its way whatever follows is merged into one, and goes right after it."""
+    async with bench(settings, client) as at:
         (feed,) = at.feeds(1)
-        at.relay.add(feed, say("first"))
-        await until_async(lambda: at.text(feed) == "first")
-        for word in (" a", " b", " c"):
+        for word in ("first", " a", " b", " c"):
             at.relay.add(feed, say(word))
         assert feed.n == 2
         await at.relay.drain(feed)
         assert [event.text for event in at.deltas(feed)] == ["first", " a b c"]
 
 
-async def test_at_an_interval_of_zero_each_delta_is_an_event(
-    settings: Settings, client: Client
-) -> None:
-    """Nobody's deltas are merged when the interval is 0, even if Redis is slow."""
-    async with bench(settings, client, interval=0) as at:
+async def test_without_merging_each_delta_is_an_event(settings: Settings, client: Client) -> None:
+    """Nobody's deltas are merged when each one is wanted, even if Redis is slow."""
+    async with bench(settings, client, merge=False) as at:
         (feed,) = at.feeds(1)
         for word in "abcde":
             at.relay.add(feed, say(word))
@@ -112,19 +107,19 @@ async def test_at_an_interval_of_zero_each_delta_is_an_event(
 
 async def test_many_jobs_share_a_call(settings: Settings, client: Client) -> None:
     """The deltas of many jobs go out in few calls, and none is mixed up."""
-    async with bench(settings, client, interval=0.05) as at:
+    async with bench(settings, client) as at:
         feeds = at.feeds(100)
         for feed in feeds:
             at.relay.add(feed, say(feed.id))
         await asyncio.gather(*(at.relay.drain(feed) for feed in feeds))
         assert [at.text(feed) for feed in feeds] == [feed.id for feed in feeds]
         assert len(at.store.calls) <= 3
-        assert max(at.store.calls) <= MAX_EVENTS
+        assert sum(at.store.calls) == 100
 
 
 async def test_nothing_is_missing_after_redis_was_away(settings: Settings, client: Client) -> None:
     """While Redis is away deltas merge into one event a job; then everything arrives, in order."""
-    async with bench(settings, client, interval=0.001) as at:
+    async with bench(settings, client) as at:
         feeds = at.feeds(20)
         at.store.present.clear()
         for number in range(50):
@@ -142,7 +137,7 @@ async def test_nothing_is_missing_after_redis_was_away(settings: Settings, clien
 
 async def test_a_lost_reply_repeats_nothing(settings: Settings, client: Client) -> None:
     """A write whose reply was lost is sent again, and no event comes twice."""
-    async with bench(settings, client, interval=0) as at:
+    async with bench(settings, client, merge=False) as at:
         (feed,) = at.feeds(1)
         at.store.lost_replies = 3
         for word in "abc":
@@ -156,7 +151,7 @@ async def test_a_fenced_feed_is_reported_and_holds_up_nobody(
     settings: Settings, client: Client
 ) -> None:
     """When another attempt has the job, its relay stops with it and goes on with the others."""
-    async with bench(settings, client, interval=0.001) as at:
+    async with bench(settings, client) as at:
         zombie, other = at.feeds(2)
         client.store.run(commands.requeue(zombie.id, 1, "worker_lost", 0, "handback"))
         at.relay.add(zombie, say("late"))
@@ -165,21 +160,3 @@ async def test_a_fenced_feed_is_reported_and_holds_up_nobody(
         assert at.lost == [zombie.id]
         assert at.text(other) == "fine"
         assert at.deltas(zombie) == []
-
-
-async def test_a_job_is_flushed_once_a_round(settings: Settings, client: Client) -> None:
-    """After its first delta a job's next one waits for a whole round, and so does each other."""
-    async with bench(settings, client, interval=3600) as at:
-        (feed,) = at.feeds(1)
-        at.relay.add(feed, say("first"))
-        at.relay.add(feed, say("second"))
-        flushed = []
-        for _ in range(3 * SLOTS):
-            at.relay._tick(asyncio.get_running_loop().time())
-            await until_async(lambda: not feed.unwritten)
-            flushed.append(feed.n)
-            at.relay.add(feed, say("."))
-        sent_at = [i for i in range(1, len(flushed)) if flushed[i] != flushed[i - 1]]
-        assert len(sent_at) >= 2
-        assert sent_at[0] >= SLOTS
-        assert all(b - a == SLOTS for a, b in itertools.pairwise(sent_at))

@@ -43,6 +43,9 @@ class Sink(Protocol):
     def receive(self, data: bytes) -> None:
         """Take one event's data; raise to stop."""
 
+    async def turn(self) -> None:
+        """Return when more may be read; asked after the first token."""
+
 
 class Patience:
     """Ends a stream that is too slow, at a cost per token of one clock reading.
@@ -224,9 +227,11 @@ async def _take_events(answer: httpx.Response, sink: Sink, patience: Patience) -
             touch()  # here, not for each chunk: a comment that keeps the connection is no token
         if sink.done:
             break
-        if sink.begun and not begun:
+        if not begun and sink.begun:
             begun = True
             patience.first_token()
+        if begun:
+            await sink.turn()
     patience.done()
     async for _ in chunks:
         pass  # to its end, so that the connection can be used again
