@@ -1,0 +1,1 @@
+"""What Penstock is compared with: the Celery workers people write without it."""

@@ -1,0 +1,138 @@
+"""The test stand: one Redis server and one simulator for every contender, stopped at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+
+from ops.local.process import Process
+from ops.local.server import EmbeddedServer
+from penstock.errors import PenstockError
+
+POLL = 0.02
+RAMP_PATIENCE = 5.0
+RAMP_TIMEOUT = 45.0
+"""Seconds without another stream, and in all, after which a worker has all it can take."""
+
+
+class BenchmarkError(PenstockError):
+    """A benchmark could not be run to its end."""
+
+
+class Stand:
+    """Server, simulator and whatever is started on top; a context manager.
+
+    All contenders reach Redis over TCP, as in most installations, and it writes its append-only
+    file as Penstock's own server does.
+
+    Attributes:
+        redis: a client of the server, for looking at it.
+        redis_url: what workers and clients connect to.
+        upstream_url: the simulator, as PENSTOCK_UPSTREAM_URL takes it.
+        directory: a temporary one, for logs and configuration.
+    """
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
+            port = free_port()
+            self.server = EmbeddedServer(self.directory / "redis", port=port)
+            stack.enter_context(self.server)
+            self.redis_url = f"redis://127.0.0.1:{port}/0"
+            self.redis: Any = redis.Redis.from_url(self.redis_url)
+            stack.callback(self.redis.close)
+            stack.enter_context(self._simulator(free_port()))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def process(self, argv: Sequence[str], **env: str) -> Iterator[Process]:
+        """A process of ours, its output in the stand's directory."""
+        path = self.directory / f"{time.monotonic_ns()}.log"
+        with path.open("wb") as output:
+            process = Process.spawn(argv, env=env, output=output)
+        try:
+            yield process
+        except TimeoutError as error:
+            last = path.read_text(errors="replace")[-2000:]
+            raise BenchmarkError(f"{argv} {process.describe()}, {error}; {last}") from error
+        finally:
+            process.kill()  # nothing it still holds is needed
+            process.wait()
+
+    def reset(self) -> None:
+        """Empty Redis, zero its counters, and let the last contender's streams end."""
+        self.wait(lambda: self.simulated()["in_flight"] == 0, "streams of the last run to end")
+        self.redis.flushall()
+        self.redis.config_resetstat()
+
+    def simulated(self) -> dict[str, Any]:
+        """The simulator's counters."""
+        with urllib.request.urlopen(self._stats) as answer:  # noqa: S310 - our own http URL
+            counters: dict[str, Any] = json.load(answer)
+        return counters
+
+    def calls(self, command: str) -> int:
+        """How often Redis ran a command since `reset`, in scripts too."""
+        counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
+        return int(counted.get("calls", 0))
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
+        """Poll until it holds; raises TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {timeout:g} s in vain for {what}")
+            time.sleep(POLL)
+
+    def wait_streams(self, count: int) -> int:
+        """Wait for streams to be under way; how many are, when no more come or time is up."""
+        most, since = 0, time.monotonic()
+        deadline = since + RAMP_TIMEOUT
+        while most < count and time.monotonic() < min(since + RAMP_PATIENCE, deadline):
+            running: int = self.simulated()["in_flight"]
+            if running > most:
+                most, since = running, time.monotonic()
+            time.sleep(0.2)
+        return most
+
+    @contextmanager
+    def _simulator(self, port: int) -> Iterator[None]:
+        origin = f"http://127.0.0.1:{port}"
+        self.upstream_url, self._stats = f"{origin}/v1/openai", f"{origin}/simulator/stats"
+        argv = [sys.executable, "-m", "ops.simulator", "--port", str(port)]
+        with self.process(argv) as self.simulator:
+            self.wait(self._answers, "the simulator", 20)
+            yield
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.simulated())
+        except OSError:
+            return False
+
+
+def clean_up_on_sigterm() -> None:
+    """Leave by way of the context managers, or what was started would outlive this process."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+    return port

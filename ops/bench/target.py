@@ -1,0 +1,111 @@
+"""What Penstock promises about its own speed, and whether a run keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ops.bench.result import Result
+
+
+class Verdict(NamedTuple):
+    """One target: what was promised, what came out."""
+
+    target: str
+    figure: str
+    met: bool
+
+
+class Target(NamedTuple):
+    """A limit on one figure of one line."""
+
+    benchmark: str
+    contender: str
+    column: str
+    sign: Literal["at most", "at least"]
+    limit: float
+
+    def holds(self, figure: float) -> bool:
+        """Whether a figure keeps it."""
+        return figure <= self.limit if self.sign == "at most" else figure >= self.limit
+
+
+FIXED = (
+    Target("cpu", "penstock, 1000 streams", "CPU, µs/token", "at most", 50),
+    Target("latency", "penstock", "added p50, ms", "at most", 10),
+    Target("latency", "penstock", "added p99, ms", "at most", 40),
+    Target("enqueue", "penstock, submit_many", "jobs/s", "at least", 20_000),
+    Target("memory", "penstock", "1000 streams", "at most", 120),
+)
+
+PUNCTUAL = 0.8
+"""Messages per token below which our worker was not served well enough to be judged."""
+
+RATIO = 12.0
+"""How many times less CPU a token costs ours than the better rival, at its better load."""
+
+
+def verdicts(results: Sequence[Result]) -> list[Verdict]:
+    """Of every target whose benchmark was run at full size."""
+    fixed = [verdict for target in FIXED if (verdict := _fixed(target, results))]
+    return [*fixed, *_cpu_ratio(results), *_jobs_ratio(results)]
+
+
+def _fixed(target: Target, results: Sequence[Result]) -> Verdict | None:
+    figure = _figure(results, target.benchmark, target.contender, target.column)
+    if figure is None:
+        return None
+    late = _lateness(results) if target.benchmark == "cpu" else ""
+    what = f"{target.contender}: {target.column}"
+    text = f"{what} {target.sign} {target.limit:g}"
+    return Verdict(text, f"{figure:g}{late}", target.holds(figure) and not late)
+
+
+def _cpu_ratio(results: Sequence[Result]) -> list[Verdict]:
+    late = _lateness(results)
+    ours = _figure(results, "cpu", "penstock, 1000 streams", "CPU, µs/token")
+    theirs = _figures(results, "cpu", "celery", "CPU, µs/token")
+    if ours is None or not theirs:
+        return []
+    ratio = min(theirs) / ours
+    text = f"CPU per token: better rival at its better load over ours, at least {RATIO:g}"
+    return [Verdict(text, f"{ratio:.1f}{late}", ratio >= RATIO and not late)]
+
+
+def _lateness(results: Sequence[Result]) -> str:
+    """What makes a CPU figure of ours too good to be true: a late worker merges many tokens."""
+    per_token = _figure(results, "cpu", "penstock, 1000 streams", "messages/token") or 0.0
+    if per_token >= PUNCTUAL:
+        return ""
+    return f" (not valid: late, {per_token:g} messages/token)"
+
+
+def _jobs_ratio(results: Sequence[Result]) -> list[Verdict]:
+    pairs = {"call": "penstock, call", "empty": "our pool, empty, penstock's settings"}
+    found = []
+    for kind, name in pairs.items():
+        ours = _figure(results, "noop", name, "jobs/s")
+        theirs = [
+            float(result.figures["jobs/s"])
+            for result in results
+            if result.contender.startswith("celery") and result.contender.endswith(f", {kind}")
+        ]
+        if ours is not None and theirs:
+            text = f"{name}: jobs/s above the better rival's ({max(theirs):g})"
+            found.append(Verdict(text, f"{ours:g}", ours > max(theirs)))
+    return found
+
+
+def _figure(results: Sequence[Result], benchmark: str, contender: str, column: str) -> float | None:
+    for result in results:
+        if (result.benchmark, result.contender) == (benchmark, contender):
+            return float(result.figures[column]) if column in result.figures else None
+    return None
+
+
+def _figures(results: Sequence[Result], benchmark: str, prefix: str, column: str) -> list[float]:
+    return [
+        float(result.figures[column])
+        for result in results
+        if result.benchmark == benchmark and result.contender.startswith(prefix)
+    ]
