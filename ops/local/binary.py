@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.errors import ConfigurationError
-
-MINIMUM_VERSION = (7, 0)
-"""Redis 7.0 is the first with what the scripts use; Valkey's first release was 7.2."""
+from penstock.health import MINIMUM_REDIS
 
 PROGRAMS = ("redis-server", "valkey-server")
 
@@ -43,7 +41,7 @@ def find_binary(prefer: str = "") -> Path:
 def check_binary(binary: Path) -> Path:
     """The same path; raises ConfigurationError if it does not run or is too old."""
     version = binary_version(binary)
-    if version < MINIMUM_VERSION:
+    if version < MINIMUM_REDIS:
         shown = ".".join(map(str, version))
         raise ConfigurationError(
             f"{binary} is version {shown}, and Penstock needs Redis 7.0 or Valkey 7.2 or newer"

@@ -20,6 +20,9 @@ PENSTOCK = (sys.executable, "-P", "-m", "ops.cli")
 """This installation's own command line; -P: whatever lies in the current directory stays out."""
 
 LOCALHOST = "127.0.0.1"
+SPARE_SECONDS = 10.0
+"""Between a worker's drain_timeout and its SIGKILL: what is left is handed back in that time."""
+
 TAIL_BYTES, TAIL_LINES = 4096, 8
 
 

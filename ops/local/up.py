@@ -12,6 +12,7 @@ import click
 
 from ops.local.child import Child, embedded
 from ops.local.fleet import (
+    SPARE_SECONDS,
     Arrivals,
     free_port,
     require_server,
@@ -23,9 +24,6 @@ from ops.local.fleet import (
 from ops.local.server import EmbeddedServer
 from ops.local.supervisor import Supervisor
 from penstock import Settings, log
-
-SPARE_SECONDS = 10.0
-"""Between a worker's drain_timeout and its SIGKILL: what is left is handed back in that time."""
 
 BY_SIGNAL = 128
 """A status from here on says which signal ended `up`; that is how it ends, and no failure."""

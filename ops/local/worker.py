@@ -7,12 +7,9 @@ import sys
 import click
 
 from ops.local.child import Child, program
-from ops.local.fleet import PENSTOCK
+from ops.local.fleet import PENSTOCK, SPARE_SECONDS
 from ops.local.supervisor import Supervisor
 from penstock import Settings, log
-
-SPARE_SECONDS = 10.0
-"""Between a worker's drain_timeout and its SIGKILL: what is left is handed back in that time."""
 
 
 @click.command()
