@@ -29,6 +29,9 @@ LEASE = 10.0
 MAX_RECOVERIES = 3
 """How often a job may lose its worker and be run again, before it is taken for the cause."""
 
+MOST_ADMITTED = 200
+"""Jobs that one call lets through: Redis is busy for some milliseconds then, others get in."""
+
 Argument: TypeAlias = str | bytes | int | float
 T = TypeVar("T")
 
@@ -123,7 +126,7 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             return Accepted(rest[0], JobState(kind), created=True)
 
 
-def admit(route: str, most: int = 100) -> Command[int | None]:
+def admit(route: str, most: int = MOST_ADMITTED) -> Command[int | None]:
     """Let waiting jobs through the gate; how many, or None where no worker has ever started."""
     touched = [keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route)]
 

@@ -110,7 +110,6 @@ def run(settings: Settings, *, strict: bool = False) -> int:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
-        task_events=True,
     )
     worker.start()
     return int(worker.exitcode or 0)

@@ -57,7 +57,8 @@ _CONFIGURATION: dict[str, Any] = {
     # Ours are acknowledged early, so nothing is cancelled; False would warn at every reconnect.
     "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_enable_prefetch_count_reduction": False,
-    "worker_send_task_events": True,
+    # Each costs a round trip; Flower and `celery control enable_events` turn them on.
+    "worker_send_task_events": False,
     "broker_connection_retry": True,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,

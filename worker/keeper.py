@@ -94,7 +94,9 @@ class Keeper:
             telemetry.SWEPT.labels(name).inc(count)
         if done.keys() - {"due", "forgotten"}:
             telemetry.log("swept", **done)
-        await self._store.run_all([commands.admit(route) for route in self._routes])
+        for route in self._routes:
+            while await self._store.run(commands.admit(route)) == commands.MOST_ADMITTED:
+                pass
         await self._watch()
 
     async def _watch(self) -> None:

@@ -20,11 +20,18 @@ from penstock.store import AsyncStore
 from worker import telemetry
 from worker.upstream.delta import ChoiceDelta, Deltas
 
+GATHER = 0.01
+"""Seconds in which events come together for one write: a call costs as much as twenty events. The
+first delta of an attempt, and the last ones, do not wait for it."""
+
 MAX_EVENTS = 100
 """Events in one script call: Redis is busy for less than a millisecond, then others get in."""
 
 MAX_CALLS = 20
 """Script calls in one round trip."""
+
+FIRST = 2
+"""The number of an attempt's first delta: `started` is 1."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.5)
 """Seconds before a failed write is tried again; the last one repeats."""
@@ -70,6 +77,7 @@ class Relay:
         self._merge = merge
         self._outbox: deque[_Event] = deque()
         self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, feed: Feed, deltas: Sequence[ChoiceDelta]) -> None:
         """Send these on, now or merged with what comes until the last event has arrived."""
@@ -79,6 +87,7 @@ class Relay:
 
     async def drain(self, feed: Feed) -> None:
         """Return when everything added is in Redis, or the fence has moved on."""
+        self._wake.set()
         if feed.unwritten and not feed.lost:
             feed.waiter = asyncio.get_running_loop().create_future()
             await feed.waiter
@@ -88,8 +97,13 @@ class Relay:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._outbox:
+            if self._timer:
+                self._timer.cancel()
+                self._timer = None
+            if self._outbox:
                 await self._write(self._next_batch())
+            if self._outbox and self._timer is None:
+                self._wake.set()  # more than one write takes
 
     def _send(self, feed: Feed) -> None:
         """Number what is pending as one event and put it into the outbox."""
@@ -97,7 +111,15 @@ class Relay:
         feed.n += 1
         feed.unwritten += 1
         self._outbox.append((feed, feed.n, data))
-        self._wake.set()
+        if feed.n == FIRST or len(self._outbox) >= MAX_EVENTS or not self._merge:
+            self._wake.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self._wake.set)
+
+    def _hurry(self, feed: Feed) -> None:
+        """Do not let a feed wait whose end waits for it."""
+        if feed.waiter:
+            self._wake.set()
 
     def _next_batch(self) -> list[_Event]:
         count = min(len(self._outbox), MAX_EVENTS * MAX_CALLS)
@@ -114,6 +136,7 @@ class Relay:
                 self._lose(feed)
             elif feed.pending and not feed.unwritten:
                 self._send(feed)
+                self._hurry(feed)
             if feed.waiter and (not feed.unwritten or feed.lost) and not feed.waiter.done():
                 feed.waiter.set_result(None)
 

@@ -5,6 +5,8 @@ by its own CPU clock: a waiting thread costs nothing, and time in C code (uvloop
 hiredis) is charged to the Python frame it was called from. The sampler is a thread itself and needs
 the GIL, so a long call in C is charged when it returns; the switch interval is short meanwhile, or
 it would only ever see system calls. All that costs some CPU: look at the shares, not the sum.
+uvloop lets the GIL go between two callbacks, so `Thread.run`, its frame, is charged with more than
+its own: the less the worker has to do, the more. Profile it under load, and compare with `--perf`.
 
     python -m ops.bench.sampler DIRECTORY SECONDS CONCURRENCY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from worker.pace import SLOTS, Pace
+from worker.pace import SLOTS, STRETCH, Pace
 
 
 async def _advance(pace: Pace) -> None:
@@ -59,3 +59,14 @@ async def test_without_an_interval_nobody_waits() -> None:
     async with asyncio.timeout(5):
         for _ in range(100):
             await Pace(0).turn(0)
+
+
+def test_a_busy_loop_gives_fewer_turns_and_an_idle_one_all_of_them() -> None:
+    """Above its share of a core the rounds stretch, up to a bound; below it they shrink back."""
+    pace = Pace(0.05)
+    for second in range(1, 200):
+        pace._adapt(float(second), second * 0.9)
+    assert pace._stretch == STRETCH
+    for second in range(200, 400):
+        pace._adapt(float(second), 199 * 0.9 + (second - 199) * 0.1)
+    assert pace._stretch == 1
