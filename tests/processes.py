@@ -72,7 +72,7 @@ class WorkerProcess:
 
     def _count_consumers(self) -> int:
         with redis.Redis.from_url(self.url) as connection:
-            return sum(client["cmd"] == "brpop" for client in connection.client_list())
+            return sum("b" in client["flags"] for client in connection.client_list())
 
 
 def run_cli(

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock import commands
@@ -61,6 +61,7 @@ class Fate:
 def watch_steps(fate: Fate) -> None:
     """Report each step to fate."""
     on_apply, run_attempt, run_command = AsyncioPool.on_apply, Attempts.run, AsyncStore.run
+    run_commands = AsyncStore.run_all
 
     def receive(self: AsyncioPool, *args: Any, **kwargs: Any) -> Any:
         fate.reach("before receive")
@@ -76,7 +77,14 @@ def watch_steps(fate: Fate) -> None:
         fate.reach(f"after {command.script.name}")
         return result
 
+    async def commands_(self: AsyncStore, batch: Sequence[Command[Any]]) -> Any:
+        fate.reach(f"before {batch[0].script.name}")
+        results = await run_commands(self, batch)
+        fate.reach(f"after {batch[0].script.name}")
+        return results
+
     AsyncioPool.on_apply, Attempts.run, AsyncStore.run = receive, received, command  # type: ignore[method-assign]
+    AsyncStore.run_all = commands_  # type: ignore[method-assign]
 
 
 def take_poison() -> None:

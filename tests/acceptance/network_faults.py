@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+from penstock import keys
 from penstock.events import Event
 from tests.acceptance.figures import Row, percentiles, quantile, unless
 from tests.acceptance.fleet import Fleet, Program, until
@@ -80,9 +81,10 @@ async def slow_reader(seed: int, *, size: int) -> Row:
     async with Fleet(directives=limits) as fleet, Load.on(fleet, seed, follow=1) as load:
         await fleet.start_workers(1, {}, flush_interval=0)
         (job,) = await load.submit(1, simulate={"tokens": size, "ttft": 1, "gap": 0})
-        slow, quiet = await _one_event(load, job)
+        slow = await _one_event(load, job)
+        before = await _readers(load, job)
         await load.finish(timeout=60)
-        dropped = quiet + 1 - await _readers(load)
+        dropped = int(before > await _readers(load, job) == 0)
         read = [event async for event in slow]
         verdict = await load.ledger.audit()
     whole = read == load.ledger.feeds[job][1:]
@@ -90,15 +92,15 @@ async def slow_reader(seed: int, *, size: int) -> Row:
                unless("the slow reader sees every event once", whole))  # fmt: skip
 
 
-async def _one_event(load: Load, job: str) -> tuple[AsyncIterator[Event], int]:
-    """A reader of this job that has read one event, and how many readers there were before it."""
-    before = await _readers(load)
+async def _one_event(load: Load, job: str) -> AsyncIterator[Event]:
+    """A reader of this job that has read one event and reads no more."""
     events = load.ledger.client.job(job).events(timeout=60)
     await anext(events)
-    return events, before
+    return events
 
 
-async def _readers(load: Load) -> int:
-    """How many clients listen to feeds now."""
-    clients = await load.ledger.client.store.redis.client_list(_type="pubsub")
-    return sum(client["sub"] == "1" and client["psub"] == "0" for client in clients)
+async def _readers(load: Load, job: str) -> int:
+    """How many clients listen to the job's feed now; those whose job has ended are gone."""
+    channel = keys.feed(job)
+    counted = await load.ledger.client.store.redis.pubsub_numsub(channel)
+    return int(counted[0][1])

@@ -166,7 +166,7 @@ async def wrong_clocks(seed: int, *, lease: float = SHORT) -> Row:
     """Run workers whose clocks are an hour early and late, with jobs longer than a lease."""
     async with Fleet() as fleet, Load.on(fleet, seed, gap=lease / 20) as load:
         for hour in (3600, -3600):
-            await fleet.start_workers(1, {"lease": lease, "clock": hour})
+            await fleet.start_workers(1, {"lease": lease, "clock": hour}, concurrency=25)
         await load.submit(40, deadline=60)
         await load.finish(timeout=4 * lease + 20)
         verdict = await load.ledger.audit()
