@@ -170,9 +170,10 @@ class Client:
 
     def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
         """Records in the order of the ids, None where there is none."""
+        asked = list(ids)
         pipeline = self.store.redis.pipeline(transaction=False)
         with mapped_errors(self.store.url):
-            return _records(_ask_records(pipeline, ids).execute())
+            return _records(asked, _ask_records(pipeline, asked).execute())
 
     def list(
         self, tenant: str = "default", state: JobState | None = None, limit: int = 50
@@ -253,9 +254,10 @@ class AsyncClient:
 
     async def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
         """Records in the order of the ids, None where there is none."""
+        asked = list(ids)
         pipeline = self.store.redis.pipeline(transaction=False)
         with mapped_errors(self.store.url):
-            return _records(await _ask_records(pipeline, ids).execute())
+            return _records(asked, await _ask_records(pipeline, asked).execute())
 
     async def list(
         self, tenant: str = "default", state: JobState | None = None, limit: int = 50
@@ -369,16 +371,15 @@ def _ask_records(pipeline: Any, ids: Iterable[str]) -> Any:
     return pipeline
 
 
-def _records(replies: list[Any]) -> list[JobRecord | None]:
-    pairs = zip(replies[::2], replies[1::2], strict=True)
-    return [_record(fields, entries) for fields, entries in pairs]
+def _records(ids: Sequence[str], replies: list[Any]) -> list[JobRecord | None]:
+    return [_record(*each) for each in zip(ids, replies[::2], replies[1::2], strict=True)]
 
 
-def _record(fields: dict[bytes, bytes], entries: list[Any]) -> JobRecord | None:
+def _record(id_: str, fields: dict[bytes, bytes], entries: list[Any]) -> JobRecord | None:
     if not fields:
         return None
     last = _newest(entries)
-    return JobRecord.from_fields(fields, last.data if last and last.is_terminal else None)
+    return JobRecord.from_fields(id_, fields, last.data if last and last.is_terminal else None)
 
 
 def _newest(entries: list[Any]) -> Event | None:

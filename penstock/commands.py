@@ -153,7 +153,7 @@ def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | str]:
             return "expired" if kind == b"expired" else str(reply[1].decode())
         fields = dict(zip(reply[2::2], reply[3::2], strict=True))
         request = fields.pop(b"request")
-        return Claim(JobRecord.from_fields(fields), int(reply[1]), request)
+        return Claim(JobRecord.from_fields(id_, fields), int(reply[1]), request)
 
     return Command(load("claim"), [keys.job(id_)], [id_, holder, lease], parse)
 

@@ -190,8 +190,8 @@ class JobSpec(msgspec.Struct, frozen=True):
                 f"the request is {len(request):,} bytes; the limit is {MAX_REQUEST_BYTES:,}. "
                 "Send fewer or shorter messages"
             )
-        digest = hashlib.sha256(options.route.encode() + b"\0" + request).hexdigest()
-        return cls(new_id(), request, digest, body.get("model") or "", options)
+        digest = hashlib.blake2b(options.route.encode() + b"\0" + request, digest_size=16)
+        return cls(new_id(), request, digest.hexdigest(), body.get("model") or "", options)
 
 
 def _checked(model: type[T], given: Mapping[str, Any]) -> T:
@@ -263,7 +263,8 @@ class Completion(BaseModel):
 class JobRecord(BaseModel):
     """What Redis knows about a job.
 
-    Times are seconds since the epoch by Redis's clock. `request` is the body as JSON bytes.
+    Times are seconds since the epoch by Redis's clock; `available_at` is from when the job may
+    run, after a retry's pause too. `request` is the body as JSON bytes.
     `outcome` is the terminal event's data, None while the job lives.
     """
 
@@ -296,11 +297,13 @@ class JobRecord(BaseModel):
     outcome: dict[str, Any] | None = Field(None, repr=False)
 
     @classmethod
-    def from_fields(cls, fields: Mapping[bytes, bytes], outcome: Any = None) -> JobRecord:
-        """Build it from the record's HASH; empty fields count as missing."""
-        given: dict[str, Any] = {k.decode(): v for k, v in fields.items() if v}
+    def from_fields(cls, id_: str, fields: Mapping[bytes, bytes], outcome: Any = None) -> JobRecord:
+        """Build it from the record's HASH."""
+        given: dict[str, Any] = {name.decode(): value for name, value in fields.items()}
         given["metadata"] = msgspec.json.decode(given.get("metadata", b"{}"))
-        return cls.model_validate({**given, "outcome": outcome})
+        given.setdefault("available_at", given["created_at"])
+        given["available_at"] = given.get("waiting_since", given["available_at"])
+        return cls.model_validate({**given, "id": id_, "outcome": outcome})
 
     @property
     def counted_attempt(self) -> int:

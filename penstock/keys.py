@@ -11,11 +11,11 @@ PREFIX = "penstock:"
 
 CATALOGUE = {
     # HASH, the record of one job. Until result_ttl after its end.
-    #   version, id, tenant, route, model, priority, state, request (JSON), digest, metadata (JSON),
-    #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at,
-    #   deadline, arrival (score in the backlog), attempt (the fence), excused (attempts that do not
-    #   count), recoveries, rings, holder, cancel_reason, admitted_at, started_at, finished_at,
-    #   final (id of the terminal event), completion (JSON), error (JSON)
+    #   version, tenant, route, model, priority, state, request (JSON), digest, metadata (JSON),
+    #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at
+    #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
+    #   (attempts that do not count), recoveries, rings, holder, cancel_reason, admitted_at,
+    #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
     # Until result_ttl after the job's end.

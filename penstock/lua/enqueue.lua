@@ -15,13 +15,8 @@
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"unknown_route", name...}        with the routes there are
 
--- One step of priority is worth an hour of waiting. So a job of priority p starts before every job
--- of priority q < p that came up to (p - q) hours earlier, and none waits for later ones longer
--- than nine hours.
-local AGEING = 3600
-
-local now, now_text = clock(), nil
-now_text = stamp(now)
+local now = clock()
+local now_text = stamp(now)
 
 local function existing(id, digest)
   local fields = redis.call('HMGET', KEY.job .. id, 'digest', 'state')
@@ -59,17 +54,12 @@ local function enqueue(at, last)
   end
   if seen then return seen end
 
-  local state, available, available_text = 'queued', now, now_text
-  if delay ~= '0' then
-    state, available = 'scheduled', now + tonumber(delay)
-    available_text = stamp(available)
-  end
-  local arrival = stamp(available - priority * AGEING)
+  local state, available = 'queued', now
+  if delay ~= '0' then state, available = 'scheduled', now + tonumber(delay) end
   if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
   local record = KEY.job .. id
-  redis.call('HSET', record, 'id', id, 'tenant', tenant, 'route', route, 'priority', priority,
-    'digest', digest, 'state', state, 'created_at', now_text, 'available_at', available_text,
-    'arrival', arrival, unpack(ARGV, at + 10, last))
+  redis.call('HSET', record, 'tenant', tenant, 'route', route, 'priority', priority,
+    'digest', digest, 'state', state, 'created_at', now_text, unpack(ARGV, at + 10, last))
   if key ~= '' then
     redis.call('HSET', record, 'idempotency_key', key)
     redis.call('SET', KEY.idem .. tenant .. ':' .. key, id)
@@ -81,9 +71,10 @@ local function enqueue(at, last)
   redis.call('ZADD', KEY.jobs .. tenant, now_text, id)
   remember(tenant, route)
   if state == 'scheduled' then
-    redis.call('ZADD', KEY.due, available_text, id)
+    redis.call('HSET', record, 'available_at', stamp(available))
+    redis.call('ZADD', KEY.due, stamp(available), id)
   else
-    place(id, route, tenant, arrival, 0)
+    place(id, route, tenant, arrival_of(available, priority), 0)
   end
   emit(id, 0, 1, 'queued', now,
     '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}')

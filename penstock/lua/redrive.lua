@@ -23,7 +23,7 @@ end
 redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
 -- The old deadline is over or was in the way: whoever runs a job again wants an answer.
 redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
-redis.call('HSET', KEYS[1], 'state', 'queued', 'available_at', stamp(now),
+redis.call('HSET', KEYS[1], 'state', 'queued', 'waiting_since', stamp(now),
   'excused', record.attempt)
 place(id, record.route, record.tenant, record.arrival, 0)
 local priority = redis.call('HGET', KEYS[1], 'priority')

@@ -1,4 +1,13 @@
--- Puts a job into its tenant's backlog. score: its arrival, see enqueue.lua.
+-- A waiting job's place: its arrival, brought forward by its priority. One step of priority is worth
+-- an hour of waiting, so a job of priority p starts before every job of priority q < p that came up
+-- to (p - q) hours earlier, and none waits for later ones longer than nine hours.
+-- include: clock
+local AGEING = 3600
+local function arrival_of(available_at, priority)
+  return stamp(available_at - priority * AGEING)
+end
+
+-- Puts a job into its tenant's backlog. score: its place there.
 -- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
 -- virtual time, so it gets no credit for having slept.
 -- recoveries: how often it has lost its worker; see keys.py on suspects.

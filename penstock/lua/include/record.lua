@@ -1,13 +1,15 @@
 -- Reads the fields of a job's record that transitions need; nil where there is no such job.
+-- include: place
 -- A field that was never written counts as 0 or empty: waiting jobs are many, so they are small.
 local function read_record(job)
   local f = redis.call('HMGET', KEY.job .. job, 'state', 'tenant', 'route', 'attempt',
-    'recoveries', 'rings', 'arrival', 'deadline', 'result_ttl', 'idempotency_key', 'cancel_reason')
+    'recoveries', 'rings', 'created_at', 'available_at', 'priority', 'deadline', 'result_ttl',
+    'idempotency_key', 'cancel_reason')
   if not f[1] then return nil end
   return {
     state = f[1], tenant = f[2], route = f[3], attempt = f[4] or '0',
-    recoveries = tonumber(f[5] or 0), rings = tonumber(f[6] or 0), arrival = f[7],
-    deadline = f[8] or '', result_ttl = tonumber(f[9]), idempotency_key = f[10] or '',
-    cancel_reason = f[11],
+    recoveries = tonumber(f[5] or 0), rings = tonumber(f[6] or 0),
+    arrival = arrival_of(tonumber(f[8] or f[7]), f[9]), deadline = f[10] or '',
+    result_ttl = tonumber(f[11]), idempotency_key = f[12] or '', cancel_reason = f[13],
   }
 end

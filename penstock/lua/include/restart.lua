@@ -12,11 +12,11 @@ local function restart(job, record, now, reason, delay, score)
   redis.call('ZREM', KEY.held .. record.route, job)
   if record.deadline ~= '' then redis.call('ZADD', KEY.deadlines, record.deadline, job) end
   if delay > 0 then
-    redis.call('HSET', KEY.job .. job, 'state', 'scheduled', 'available_at', stamp(retry_at))
+    redis.call('HSET', KEY.job .. job, 'state', 'scheduled', 'waiting_since', stamp(retry_at))
     redis.call('ZADD', KEY.due, stamp(retry_at), job)
     return 'scheduled'
   end
-  redis.call('HSET', KEY.job .. job, 'state', 'queued', 'available_at', stamp(now))
+  redis.call('HSET', KEY.job .. job, 'state', 'queued', 'waiting_since', stamp(now))
   place(job, record.route, record.tenant, score, record.recoveries)
   return 'queued'
 end
