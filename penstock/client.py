@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -137,7 +136,8 @@ class Client:
             UnknownRoute: no such route.
             StoreUnavailable, StoreFull: nothing was accepted.
         """
-        return self._enqueue([JobSpec.build({"messages": messages, **fields})])[0]
+        spec = JobSpec.build({"messages": messages, **fields})
+        return self._jobs(self.store.run_all(submission([spec], self.settings)), 1)[0]
 
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Submit many jobs, BATCH at a time; each request is a mapping as `submit` takes.
@@ -146,19 +146,19 @@ class Client:
         stay accepted, so give idempotency keys to whatever may be submitted again.
         """
         jobs: list[Job] = []
-        with ThreadPoolExecutor(max_workers=1) as sender:
-            sent: deque[Future[list[Job]]] = deque()
+        sizes: deque[int] = deque()
+
+        def submissions() -> Iterator[list[commands.Command[Any]]]:
             for batch in _batches(requests):
-                sent.append(sender.submit(self._enqueue, batch))
-                if len(sent) > 1:  # Redis stores one batch while the next one is checked here
-                    jobs += sent.popleft().result()
-            for last in sent:
-                jobs += last.result()
+                sizes.append(len(batch))
+                yield submission(batch, self.settings)
+
+        for results in self.store.run_batches(submissions()):
+            jobs += self._jobs(results, sizes.popleft())
         return jobs
 
-    def _enqueue(self, specs: Sequence[JobSpec]) -> list[Job]:
-        results = self.store.run_all(submission(specs, self.settings))
-        return [Job(self, each.id, created=each.created) for each in _accepted(results, len(specs))]
+    def _jobs(self, results: list[Any], count: int) -> list[Job]:
+        return [Job(self, each.id, created=each.created) for each in _accepted(results, count)]
 
     def job(self, id_: str) -> Job:
         """A handle on a job by its id; asks nothing."""

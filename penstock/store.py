@@ -5,7 +5,9 @@ The one place that maps redis-py's errors, and the one that knows how to connect
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeVar
 
@@ -143,6 +145,38 @@ class Store:
                 replies = pipeline.execute(raise_on_error=False)
         return _results(commands, replies, self.url)
 
+    def run_batches(self, batches: Iterable[Sequence[Command[Any]]]) -> Iterator[list[Any]]:
+        """As `run_all` for each batch, in order; each is sent before the last one's replies come.
+
+        So the server works on one batch while the caller makes the next. A batch whose replies are
+        lost, or that meets a forgotten script, is run again by itself.
+        """
+        with mapped_errors(self.url):
+            connection = self.redis.connection_pool.get_connection()
+        sent: deque[Sequence[Command[Any]]] = deque()
+        try:
+            for batch in batches:
+                sent.append(batch)
+                _send(connection, batch)
+                if len(sent) > 1:
+                    yield self._receive(connection, sent.popleft())
+            while sent:
+                yield self._receive(connection, sent.popleft())
+        finally:
+            if sent:
+                connection.disconnect()  # replies that nobody will read
+            self.redis.connection_pool.release(connection)
+
+    def _receive(self, connection: Any, batch: Sequence[Command[Any]]) -> list[Any]:
+        try:
+            replies = [_reply(connection) for _ in batch]
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+            connection.disconnect()
+            return self.run_all(batch)
+        if _forgotten(replies):
+            return self.run_all(batch)
+        return _results(batch, replies, self.url)
+
     def close(self) -> None:
         """Close the connections."""
         self.redis.close()
@@ -196,6 +230,20 @@ def _forgotten(replies: Sequence[Any]) -> bool:
     Loading it first would be no better: it may be forgotten once more before it is called.
     """
     return any(isinstance(reply, exceptions.NoScriptError) for reply in replies)
+
+
+def _send(connection: Any, batch: Sequence[Command[Any]]) -> None:
+    """Send without waiting; that it failed is noticed when the replies are read."""
+    with contextlib.suppress(exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+        calls = [("EVALSHA", *_by_name(command)) for command in batch]
+        connection.send_packed_command(connection.pack_commands(calls))
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError as error:
+        return error
 
 
 def _named(pipeline: Any, commands: Sequence[Command[Any]]) -> Any:
