@@ -248,7 +248,7 @@ class JobLives(RuleBasedStateMachine):
         return [job for job, model in self.models.items() if model.state in states]
 
     def suspects(self, jobs: list[str]) -> list[str]:
-        return [job for job in jobs if self.models[job].recoveries >= 2]
+        return [job for job in jobs if self.models[job].recoveries >= 3]
 
     def record(self, job: str) -> dict[str, str]:
         fields = self.store.redis.hgetall(keys.job(job))

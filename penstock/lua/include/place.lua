@@ -11,7 +11,7 @@ end
 -- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
 -- virtual time, so it gets no credit for having slept.
 -- recoveries: how often it has lost its worker; see keys.py on suspects.
-local SUSPICIOUS = 2
+local SUSPICIOUS = 3
 local has_turn = {}
 local function place(job, route, tenant, score, recoveries)
   if recoveries >= SUSPICIOUS then return redis.call('ZADD', KEY.suspects .. route, score, job) end
