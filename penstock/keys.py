@@ -24,8 +24,8 @@ CATALOGUE = {
     "idem": PREFIX + "idem:",
     # ZSET of waiting jobs by priority and arrival: <route>:<tenant>.
     "backlog": PREFIX + "backlog:",
-    # ZSET of waiting jobs that have lost their worker three times, by arrival: <route>. They run one at a
-    # time, so that the one that kills workers is alone when it does.
+    # ZSET of waiting jobs that lost their worker three times, by arrival: <route>. They run one by
+    # one, so that the one that kills workers is alone when it does.
     "suspects": PREFIX + "suspects:",
     # ZSET of the tenants with waiting jobs, by virtual time: <route>.
     "turns": PREFIX + "turns:",
