@@ -1,9 +1,9 @@
 """Takes the deltas of all streams of this process and writes them to their feeds in batches.
 
-What a stream says goes into the outbox as one event, unless its last one is still on its way: then
-it is merged with whatever follows until that one has arrived. So a job has one event under way at a
-time, and while Redis is slow or away memory is bounded by the size of the answers. One round trip
-carries the events of many jobs.
+A feed stands in the outbox once, and becomes an event only when it is written: whatever its stream
+says until then goes into the same event. What it says while that one is on its way makes the next.
+So a job has one event under way at a time, and while Redis is slow or away memory is bounded by the
+size of the answers. One round trip carries the events of many jobs.
 """
 
 from __future__ import annotations
@@ -42,19 +42,33 @@ class Feed:
 
     Attributes:
         n: the number of the last event that was given one; 1 is `started`.
+        pending: events to be, in order; more than one only where none are merged.
+        under_way: events that are being written.
         lost: whether Redis has refused it, because a newer attempt has the job.
     """
 
-    __slots__ = ("attempt", "id", "lost", "n", "pending", "unwritten", "waiter")
+    __slots__ = ("attempt", "id", "lost", "n", "pending", "under_way", "waiter")
 
     def __init__(self, id_: str, attempt: int) -> None:
         self.id = id_
         self.attempt = attempt
         self.n = 1
-        self.pending = Deltas()
-        self.unwritten = 0  # events numbered but not yet in Redis
+        self.pending: list[Deltas] = []
+        self.under_way = 0
         self.lost = False
         self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether everything said is in Redis."""
+        return not self.pending and not self.under_way
+
+    def next_event(self) -> _Event:
+        """Number the first pending event and encode it."""
+        deltas = self.pending.pop(0)
+        self.n += 1
+        self.under_way += 1
+        return self, self.n, b'{"choices":' + encode(deltas.take()) + b"}"
 
 
 _Event = tuple[Feed, int, bytes]
@@ -75,20 +89,23 @@ class Relay:
         self._store = store
         self._on_lost = on_lost
         self._merge = merge
-        self._outbox: deque[_Event] = deque()
+        self._outbox: deque[Feed] = deque()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, feed: Feed, deltas: Sequence[ChoiceDelta]) -> None:
         """Send these on, now or merged with what comes until the last event has arrived."""
-        feed.pending.add(deltas)
-        if not (feed.unwritten and self._merge):
-            self._send(feed)
+        if feed.pending and self._merge:
+            feed.pending[-1].add(deltas)
+            return
+        feed.pending.append(Deltas(deltas))
+        if not (feed.under_way and self._merge):
+            self._queue(feed)
 
     async def drain(self, feed: Feed) -> None:
         """Return when everything added is in Redis, or the fence has moved on."""
         self._wake.set()
-        if feed.unwritten and not feed.lost:
+        if not feed.written and not feed.lost:
             feed.waiter = asyncio.get_running_loop().create_future()
             await feed.waiter
 
@@ -105,25 +122,18 @@ class Relay:
             if self._outbox and self._timer is None:
                 self._wake.set()  # more than one write takes
 
-    def _send(self, feed: Feed) -> None:
-        """Number what is pending as one event and put it into the outbox."""
-        data = b'{"choices":' + encode(feed.pending.take()) + b"}"
-        feed.n += 1
-        feed.unwritten += 1
-        self._outbox.append((feed, feed.n, data))
-        if feed.n == FIRST or len(self._outbox) >= MAX_EVENTS or not self._merge:
+    def _queue(self, feed: Feed) -> None:
+        """Put a feed into the outbox, and see that it is written in time."""
+        self._outbox.append(feed)
+        first, ends = feed.n < FIRST, feed.waiter is not None
+        if first or ends or len(self._outbox) >= MAX_EVENTS or not self._merge:
             self._wake.set()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self._wake.set)
 
-    def _hurry(self, feed: Feed) -> None:
-        """Do not let a feed wait whose end waits for it."""
-        if feed.waiter:
-            self._wake.set()
-
     def _next_batch(self) -> list[_Event]:
         count = min(len(self._outbox), MAX_EVENTS * MAX_CALLS)
-        return [self._outbox.popleft() for _ in range(count)]
+        return [self._outbox.popleft().next_event() for _ in range(count)]
 
     async def _write(self, batch: list[_Event]) -> None:
         """Write one batch, for as long as it takes: every event has its id, so none comes twice."""
@@ -131,13 +141,12 @@ class Relay:
         lost = await self._persist(calls)
         telemetry.FLUSHED.observe(len(batch))
         for feed, _, _ in batch:
-            feed.unwritten -= 1
+            feed.under_way -= 1
             if feed.id in lost:
                 self._lose(feed)
-            elif feed.pending and not feed.unwritten:
-                self._send(feed)
-                self._hurry(feed)
-            if feed.waiter and (not feed.unwritten or feed.lost) and not feed.waiter.done():
+            elif feed.pending and self._merge:
+                self._queue(feed)
+            if feed.waiter and (feed.written or feed.lost) and not feed.waiter.done():
                 feed.waiter.set_result(None)
 
     async def _persist(self, calls: list[commands.Command[list[str]]]) -> set[str]:

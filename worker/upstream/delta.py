@@ -38,9 +38,10 @@ class Deltas:
 
     __slots__ = ("_choices", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, deltas: Iterable[ChoiceDelta] = ()) -> None:
         self._choices: dict[int, dict[str, Any]] = {}
         self.size = 0
+        self.add(deltas)
 
     def __bool__(self) -> bool:
         return bool(self._choices)
