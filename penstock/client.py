@@ -6,7 +6,6 @@ hand out a handle for each job, and do nothing but build commands and run them.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -229,13 +228,8 @@ class AsyncClient:
     async def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[AsyncJob]:
         """Submit many jobs; see Client.submit_many."""
         jobs: list[AsyncJob] = []
-        sent: asyncio.Task[list[AsyncJob]] | None = None
-        try:
-            for batch in _batches(requests):
-                before, sent = sent, asyncio.create_task(self._enqueue(batch))
-                jobs += await before if before else []
-        finally:
-            jobs += await sent if sent else []
+        for batch in _batches(requests):
+            jobs += await self._enqueue(batch)
         return jobs
 
     async def _enqueue(self, specs: Sequence[JobSpec]) -> list[AsyncJob]:

@@ -6,6 +6,7 @@ run them.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -113,7 +114,8 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
     kind, *rest = reply
     match kind:
         case "exists":
-            return Accepted(rest[0], JobState(rest[1]), created=False)
+            created = rest[0] == spec.id  # this very call came before, and its reply was lost
+            return Accepted(rest[0], JobState(rest[1]), created)
         case "conflict":
             return IdempotencyConflict(
                 f"idempotency key {spec.options.idempotency_key!r} belongs to {rest[0]}, "
@@ -128,7 +130,10 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
 
 def admit(route: str, most: int = MOST_ADMITTED) -> Command[int | None]:
     """Let waiting jobs through the gate; how many, or None where no worker has ever started."""
-    touched = [keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route)]
+    touched = [
+        keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route),
+        keys.served(route),
+    ]  # fmt: skip
 
     def parse(reply: list[Any]) -> int | None:
         return int(reply[1]) if reply[0] == b"admitted" else None
@@ -144,13 +149,24 @@ class Claim(NamedTuple):
     request: bytes
 
 
-def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | str]:
-    """Take an admitted job; its Claim, or the state that forbids it ("unknown": no record)."""
+class Refusal(NamedTuple):
+    """A job that is not to be run, and as much as is known of it; `ended`: this call ended it."""
 
-    def parse(reply: list[Any]) -> Claim | str:
-        kind = reply[0]
-        if kind != b"claimed":
-            return "expired" if kind == b"expired" else str(reply[1].decode())
+    state: str
+    ended: bool = False
+    attempt: int | None = None
+    route: str | None = None
+    tenant: str | None = None
+
+
+def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | Refusal]:
+    """Take an admitted job, or learn the state that forbids it ("unknown": no record)."""
+
+    def parse(reply: list[Any]) -> Claim | Refusal:
+        if reply[0] != b"claimed":
+            state, *rest = (part.decode() for part in reply[1:])
+            about = (int(rest[0]), *rest[1:]) if rest else ()
+            return Refusal(state, reply[0] == b"ended", *about)
         fields = dict(zip(reply[2::2], reply[3::2], strict=True))
         request = fields.pop(b"request")
         return Claim(JobRecord.from_fields(id_, fields), int(reply[1]), request)
@@ -211,12 +227,24 @@ def finish(
     return Command(load("finish"), [keys.job(id_)], arguments, lambda reply: reply[0] != b"stale")
 
 
+class CancelAsked(NamedTuple):
+    """Instead of being given back the job is to be ended as cancelled, for this reason."""
+
+    reason: str
+
+
 def requeue(
     id_: str, attempt: int, reason: str, delay: float, mode: Literal["retry", "handback"]
-) -> Command[bool]:
+) -> Command[bool | CancelAsked]:
     """Give a running job back; False where the fence has moved on."""
+
+    def parse(reply: list[bytes]) -> bool | CancelAsked:
+        if reply[0] == b"cancelled":
+            return CancelAsked(reply[1].decode())
+        return reply[0] != b"stale"
+
     arguments: list[Argument] = [id_, attempt, reason, delay, mode]
-    return Command(load("requeue"), [keys.job(id_)], arguments, lambda reply: reply[0] != b"stale")
+    return Command(load("requeue"), [keys.job(id_)], arguments, parse)
 
 
 def cancel(id_: str, reason: str) -> Command[JobState]:
@@ -235,12 +263,21 @@ def cancel(id_: str, reason: str) -> Command[JobState]:
     return Command(load("cancel"), [keys.job(id_)], [id_, reason], parse)
 
 
-def sweep(most: int = 500, lease: float = LEASE) -> Command[dict[str, int]]:
-    """The keeper's round; how many of each kind, see lua/sweep.lua."""
+class Swept(NamedTuple):
+    """What a sweep did: how many of each kind, and the route and state of each job that ended."""
 
-    def parse(reply: list[Any]) -> dict[str, int]:
-        names = [name.decode() for name in reply[::2]]
-        return dict(zip(names, map(int, reply[1::2]), strict=True))
+    counts: dict[str, int]
+    ended: list[tuple[str, str]]
+
+
+def sweep(most: int = 500, lease: float = LEASE) -> Command[Swept]:
+    """The keeper's round; see lua/sweep.lua."""
+
+    def parse(reply: list[Any]) -> Swept:
+        names, ended = ([part.decode() for part in parts[::2]] for parts in reply)
+        states = [part.decode() for part in reply[1][1::2]]
+        counts = dict(zip(names, map(int, reply[0][1::2]), strict=True))
+        return Swept(counts, list(zip(ended, states, strict=True)))
 
     return Command(load("sweep"), [], [lease, MAX_RECOVERIES, most], parse)
 
@@ -256,7 +293,7 @@ def redrive(id_: str) -> Command[None]:
                 f"{id_} is {reply[1].decode()}; only a failed job can be run again"
             )
 
-    return Command(load("redrive"), [keys.job(id_)], [id_], parse)
+    return Command(load("redrive"), [keys.job(id_)], [id_, secrets.token_hex(8)], parse)
 
 
 def register(template: str, celery: str, routes: dict[str, Route]) -> Command[None]:

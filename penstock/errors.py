@@ -21,7 +21,8 @@
         ├── ConnectFailed           no connection, or no free one in time
         ├── TimedOut                connect, first token, between tokens or total
         ├── StatusError             an HTTP answer other than 200
-        └── StreamBroken            a 200 whose stream is no whole answer
+        ├── StreamBroken            a 200 whose stream is no whole answer
+        └── AttemptBroken           Penstock itself failed on this job
 
 No error text carries a prompt, a completion or a secret.
 """
@@ -114,6 +115,8 @@ class UpstreamError(PenstockError):
         status: the HTTP status, if there was an answer.
         retryable: whether the same request may succeed later.
         retry_after: the least wait before that, in seconds, if the upstream asked for one.
+        quoted: whether type, code and message are the upstream's own words, which may quote the
+            prompt.
     """
 
     default_type: ClassVar[str] = "upstream_error"
@@ -127,6 +130,7 @@ class UpstreamError(PenstockError):
         status: int | None = None,
         retryable: bool = True,
         retry_after: float | None = None,
+        quoted: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -135,6 +139,12 @@ class UpstreamError(PenstockError):
         self.status = status
         self.retryable = retryable
         self.retry_after = retry_after
+        self.quoted = quoted
+
+    @property
+    def reason(self) -> str:
+        """What happened, in one word of ours: for logs, metrics and `restarted` events."""
+        return "upstream_error" if self.quoted else self.code or self.type
 
     def as_dict(self) -> dict[str, Any]:
         """The `error` object of a `failed` event: type, code, message, status."""
@@ -166,8 +176,22 @@ class StatusError(UpstreamError):
     def __init__(self, message: str, *, status: int, **fields: Any) -> None:
         super().__init__(message, status=status, retryable=status in RETRYABLE_STATUS, **fields)
 
+    @property
+    def reason(self) -> str:
+        """`status_` and the status."""
+        return f"status_{self.status}"
+
 
 class StreamBroken(UpstreamError):
     """The stream ended early, carried an error, or was not a stream of chat completion chunks."""
 
     default_type = "stream_broken"
+
+
+class AttemptBroken(UpstreamError):
+    """A fault of Penstock's own that this job brought to light; trying again would not help."""
+
+    default_type = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)

@@ -22,17 +22,27 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    model_validator,
 )
 
 from penstock.errors import InvalidRequest, RequestTooLarge
+from penstock.settings import Name
 from penstock.state import JobState
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 """The largest request body, as JSON: well above a full 262,144-token context."""
 
 MAX_METADATA_BYTES = 16 * 1024
+"""Listings read it: OpenAI's own limit, 16 pairs of 64 and 512 characters, is about 9 KiB."""
+
+MAX_CHOICES = 128
+"""The largest `n`: OpenAI's limit."""
+
 MAX_SECONDS = 366 * 86_400
 """The longest delay and the farthest deadline: a year."""
+
+MAX_RESULT_TTL = 10 * MAX_SECONDS
+"""The longest retention: ten years; beyond some 292 million Redis cannot count."""
 
 RECORD_VERSION = "1"
 
@@ -84,6 +94,10 @@ def _moment(value: Any) -> Any:
         return value
 
 
+_SPEAKERS = frozenset({"system", "developer", "user", "tool"})
+"""Roles whose messages have content by OpenAI's API reference; an assistant may only call tools."""
+
+
 class Message(BaseModel):
     """One message of a conversation; every other field is kept as it is."""
 
@@ -92,21 +106,27 @@ class Message(BaseModel):
     role: Annotated[str, Field(min_length=1)]
     content: str | list[dict[str, Any]] | None = None
 
+    @model_validator(mode="after")
+    def _says_something(self) -> Message:
+        if self.content is None and self.role in _SPEAKERS:
+            raise ValueError(f"a message of role {self.role} needs content")
+        return self
+
 
 class ChatRequest(BaseModel):
-    """A chat-completions body. Fields not named here are kept and sent on as they are."""
+    """A chat-completions body. Fields not named here are kept and sent on as they are.
 
-    model_config = ConfigDict(extra="allow")
+    The body is stored as it was given, so nothing is converted: `"2"` is no `n`.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
 
     messages: Annotated[list[Message], Field(min_length=1)]
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-
-
-Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""A tenant's or route's name: it becomes part of Redis keys."""
+    stream_options: dict[str, Any] | None = None
 
 
 def _fits_metadata(value: dict[str, str]) -> dict[str, str]:
@@ -135,8 +155,8 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    route: Tag = "default"
-    tenant: Tag = "default"
+    route: Name = "default"
+    tenant: Name = "default"
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     delay: Annotated[
         float, BeforeValidator(_seconds), Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)
@@ -145,7 +165,7 @@ class JobOptions(BaseModel):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     metadata: Annotated[dict[str, str], Field(default_factory=dict), AfterValidator(_fits_metadata)]
-    result_ttl: Annotated[int, Field(ge=1)] | None = None
+    result_ttl: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL)] | None = None
     conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     webhook: Annotated[str, Field(pattern=r"^https?://", max_length=2048)] | None = None
 

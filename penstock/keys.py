@@ -14,7 +14,8 @@ CATALOGUE = {
     #   version, tenant, route, model, priority, state, request (JSON), digest, metadata (JSON),
     #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at
     #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
-    #   (attempts that do not count), recoveries, rings, holder, cancel_reason, admitted_at,
+    #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
+    #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
     #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
@@ -29,6 +30,9 @@ CATALOGUE = {
     "suspects": PREFIX + "suspects:",
     # ZSET of the tenants with waiting jobs, by virtual time: <route>.
     "turns": PREFIX + "turns:",
+    # ZSET of the tenants that were served lately, by the virtual time their last job ended:
+    # <route>. Those that lie behind the gate's own virtual time are dropped.
+    "served": PREFIX + "served:",
     # ZSET of admitted and running jobs by when the keeper must look (next ring, or end of the
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
@@ -89,6 +93,11 @@ def held(route: str) -> str:
 def queue(route: str) -> str:
     """LIST: the Celery queue of a route."""
     return CATALOGUE["queue"] + route
+
+
+def served(route: str) -> str:
+    """ZSET: the tenants that a route has served lately."""
+    return CATALOGUE["served"] + route
 
 
 def turns(route: str) -> str:

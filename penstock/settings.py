@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     routes: dict[Name, RouteOverrides] = Field(default_factory=dict)
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
-    result_ttl: Annotated[int, Field(ge=1)] = 86_400
+    result_ttl: Annotated[int, Field(ge=1, le=3_660 * 86_400)] = 86_400
 
     concurrency: Annotated[int, Field(ge=1)] = 500
     flush_interval: Annotated[float, Field(ge=0, description="seconds; 0 sends each delta")] = 0.05
@@ -173,8 +173,7 @@ class Settings(BaseSettings):
     @property
     def safe_url(self) -> str:
         """The server's URL without user and password, for logs."""
-        scheme, separator, rest = self.server_url.partition("://")
-        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        return without_credentials(self.server_url)
 
     @cached_property
     def served_routes(self) -> dict[str, Route]:
@@ -209,6 +208,12 @@ class Settings(BaseSettings):
             token=token,
             **given.model_dump(exclude={"url", "model", "token"}),
         )
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _listens(path: Path) -> bool:

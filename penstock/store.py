@@ -5,9 +5,9 @@ The one place that maps redis-py's errors, and the one that knows how to connect
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeVar
 
@@ -27,6 +27,7 @@ from penstock.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from penstock.settings import without_credentials
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ _UNREACHABLE = (
 
 def map_error(error: BaseException, url: str) -> PenstockError:
     """Penstock's error for one of redis-py's, saying what to do."""
-    shown, text = safe_url(url), str(error).rstrip(".")
+    shown, text = without_credentials(url), str(error).rstrip(".")
     if isinstance(error, UnicodeEncodeError):
         return InvalidRequest("the text is not valid Unicode; send it as UTF-8")
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
@@ -75,12 +76,6 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"cannot reach Redis at {shown}: {text}. Start it, or set PENSTOCK_REDIS_URL"
         )
     return StoreError(f"Redis at {shown} answered: {text}")
-
-
-def safe_url(url: str) -> str:
-    """The URL without user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 @contextmanager
@@ -105,7 +100,7 @@ def connection_options(url: str) -> dict[str, Any]:
 def _check_url(url: str) -> None:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigurationError(
-            f"PENSTOCK_REDIS_URL is {safe_url(url)!r}; it must begin with "
+            f"PENSTOCK_REDIS_URL is {without_credentials(url)!r}; it must begin with "
             "redis://, rediss:// or unix://"
         )
 
@@ -146,36 +141,15 @@ class Store:
         return _results(commands, replies, self.url)
 
     def run_batches(self, batches: Iterable[Sequence[Command[Any]]]) -> Iterator[list[Any]]:
-        """As `run_all` for each batch, in order; each is sent before the last one's replies come.
-
-        So the server works on one batch while the caller makes the next. A batch whose replies are
-        lost, or that meets a forgotten script, is run again by itself.
-        """
-        with mapped_errors(self.url):
-            connection = self.redis.connection_pool.get_connection()
-        sent: deque[Sequence[Command[Any]]] = deque()
-        try:
+        """As `run_all` for each batch, in order; one runs while the caller makes the next."""
+        with ThreadPoolExecutor(1, thread_name_prefix="penstock-batches") as runner:
+            running: Future[list[Any]] | None = None
             for batch in batches:
-                sent.append(batch)
-                _send(connection, batch)
-                if len(sent) > 1:
-                    yield self._receive(connection, sent.popleft())
-            while sent:
-                yield self._receive(connection, sent.popleft())
-        finally:
-            if sent:
-                connection.disconnect()  # replies that nobody will read
-            self.redis.connection_pool.release(connection)
-
-    def _receive(self, connection: Any, batch: Sequence[Command[Any]]) -> list[Any]:
-        try:
-            replies = [_reply(connection) for _ in batch]
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
-            connection.disconnect()
-            return self.run_all(batch)
-        if _forgotten(replies):
-            return self.run_all(batch)
-        return _results(batch, replies, self.url)
+                before, running = running, runner.submit(self.run_all, batch)
+                if before:
+                    yield before.result()
+            if running:
+                yield running.result()
 
     def close(self) -> None:
         """Close the connections."""
@@ -209,6 +183,20 @@ class AsyncStore:
                 replies = await pipeline.execute(raise_on_error=False)
         return _results(commands, replies, self.url)
 
+    async def run_within(self, seconds: float, command: Command[T]) -> T:
+        """As `run`, but a server that is silent for so long is as good as away.
+
+        Then every idle connection is dropped: what made one of them silent (a firewall that
+        forgot it, a peer that lost its power) may have met them all, and a new one may work.
+        """
+        try:
+            return await asyncio.wait_for(self.run(command), seconds)
+        except TimeoutError:
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            raise StoreUnavailable(
+                f"Redis at {without_credentials(self.url)} did not answer within {seconds:g} s"
+            ) from None
+
     async def close(self) -> None:
         """Close the connections."""
         await self.redis.aclose()
@@ -230,20 +218,6 @@ def _forgotten(replies: Sequence[Any]) -> bool:
     Loading it first would be no better: it may be forgotten once more before it is called.
     """
     return any(isinstance(reply, exceptions.NoScriptError) for reply in replies)
-
-
-def _send(connection: Any, batch: Sequence[Command[Any]]) -> None:
-    """Send without waiting; that it failed is noticed when the replies are read."""
-    with contextlib.suppress(exceptions.ConnectionError, exceptions.TimeoutError, OSError):
-        calls = [("EVALSHA", *_by_name(command)) for command in batch]
-        connection.send_packed_command(connection.pack_commands(calls))
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except exceptions.ResponseError as error:
-        return error
 
 
 def _named(pipeline: Any, commands: Sequence[Command[Any]]) -> Any:

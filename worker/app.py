@@ -8,7 +8,8 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from celery import signals
@@ -30,11 +31,12 @@ from worker.pool import AsyncioPool
 from worker.relay import Relay
 from worker.upstream.client import Upstream
 
-EXIT_DEAF = 75
-"""Exit status of a worker that hears nothing: EX_TEMPFAIL of sysexits.h, start another."""
+EXIT_UNFIT = 75
+"""Exit status of a worker that hears nothing, or whose loops died: EX_TEMPFAIL of sysexits.h, start
+another."""
 
-LEAVE_TIMEOUT = 60.0
-"""Seconds for a deaf worker to drain and leave; after that it is killed."""
+LEAVE_TIMEOUT = 30.0
+"""Seconds a worker that must leave gets beyond its drain_timeout; after that it is killed."""
 
 
 def create(settings: Settings) -> Application:
@@ -60,24 +62,25 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
     settings: Settings = pool.app.settings
     pool.drain_timeout = settings.drain_timeout
     signals.worker_shutting_down.connect(lambda **_: pool.wake(), weak=False)
-    routes = settings.served_routes
+    routes, leave = settings.served_routes, _leaving(settings)
+    registration = commands.register(render_template(), CELERY_VERSION, routes)
     async with AsyncStore.opened(settings.server_url) as store:
         leases, upstream = Leases(), Upstream()
         relay = Relay(store, _lose(leases), merge=settings.flush_interval > 0)
         pace = Pace(settings.flush_interval)
         attempts = Attempts(settings, store, upstream, relay, pace, leases)
         keeper = Keeper(
-            store, leases, attempts, list(routes), lambda: pool.limit - len(leases),
-            settings.watchdog_timeout, _leave,
+            store, leases, attempts, registration, list(routes), lambda: pool.free,
+            settings.watchdog_timeout, leave,
         )  # fmt: skip
-        await store.run(commands.register(render_template(), CELERY_VERSION, routes))
+        await store.run(registration)
         telemetry.log(
             "worker_started", routes=list(routes), concurrency=pool.limit, server=settings.safe_url
         )
         _collect_less()
         loops = [asyncio.create_task(relay.run()), asyncio.create_task(keeper.run())]
         for loop in loops:
-            loop.add_done_callback(_on_loop_end)
+            loop.add_done_callback(partial(_on_loop_end, leave))
         try:
             yield attempts
         finally:
@@ -94,14 +97,13 @@ class WorkerPool(AsyncioPool):
     lifespan = lifespan
 
 
-def run(settings: Settings, *, strict: bool = False) -> int:
+def run(settings: Settings) -> int:
     """Run one worker in this process until it is told to stop; its exit status.
 
     Raises:
         StoreUnavailable: Redis cannot be reached.
-        ConfigurationError: with `strict`, the server may lose jobs; a port is taken.
+        ConfigurationError: a port is taken.
     """
-    _check_server(settings, strict)
     if settings.metrics_port:
         _serve_metrics(settings.metrics_port)
     worker = create(settings).Worker(
@@ -115,7 +117,13 @@ def run(settings: Settings, *, strict: bool = False) -> int:
     return int(worker.exitcode or 0)
 
 
-def _check_server(settings: Settings, strict: bool) -> None:
+def check_server(settings: Settings, strict: bool = False) -> None:
+    """Warn of a server that may lose jobs.
+
+    Raises:
+        StoreUnavailable: it cannot be reached.
+        ConfigurationError: with `strict`, it may lose jobs.
+    """
     with contextlib.closing(Store(settings.server_url)) as store:
         problems = health.server_problems(store)
     for problem in problems:
@@ -166,16 +174,21 @@ def _on_revoked(settings: Settings) -> Any:
     return on_revoked
 
 
-def _on_loop_end(loop: asyncio.Task[None]) -> None:
+def _on_loop_end(leave: Callable[[], None], loop: asyncio.Task[None]) -> None:
     """A worker without its relay or its keeper is worse than none."""
     if not loop.cancelled() and (error := loop.exception()):
         telemetry.log("loop_died", error=repr(error), exc_info=error)
-        _leave()
+        leave()
 
 
-def _leave() -> None:
-    """Stop warmly with EXIT_DEAF; if the hub does not even hear that, leave without it."""
-    worker_state.should_stop = EXIT_DEAF
-    timer = threading.Timer(LEAVE_TIMEOUT, os.kill, (os.getpid(), signal.SIGKILL))
-    timer.daemon = True
-    timer.start()
+def _leaving(settings: Settings) -> Callable[[], None]:
+    """Stop warmly with EXIT_UNFIT; if the hub does not even hear that, leave without it."""
+
+    def leave() -> None:
+        worker_state.should_stop = EXIT_UNFIT
+        patience = settings.drain_timeout + LEAVE_TIMEOUT
+        timer = threading.Timer(patience, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+
+    return leave

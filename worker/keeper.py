@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from penstock import commands, keys
-from penstock.commands import Stop
+from penstock.commands import Command, Stop, Swept
 from penstock.errors import StoreError
 from penstock.store import AsyncStore, mapped_errors
 from worker import telemetry
@@ -20,8 +20,18 @@ from worker.leases import Leases
 BEAT = 3.0
 """Seconds between two renewals: two may be lost within a lease of 10 s."""
 
+RENEWAL_TIMEOUT = 1.5
+"""Seconds for a renewal: after a silent connection there is time for others on new ones."""
+
 ROUND = 0.5
 """Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
+
+
+class Order(msgspec.Struct):
+    """What comes on the control channel: stop this job."""
+
+    cancel: str
+    reason: str
 
 
 class Keeper:
@@ -31,8 +41,9 @@ class Keeper:
         store: where the leases are.
         leases: this process's.
         attempts: to know when a message last came.
-        routes: those this worker serves.
-        free: how many more streams this process could take now.
+        registration: how to ring this worker, and the routes it serves.
+        routes: those.
+        free: how many more streams this process could take now; 0 once it drains.
         deafness: seconds without a message, though jobs wait and slots are free, until `on_deaf`
             is called.
     """
@@ -42,6 +53,7 @@ class Keeper:
         store: AsyncStore,
         leases: Leases,
         attempts: Attempts,
+        registration: Command[None],
         routes: Sequence[str],
         free: Callable[[], int],
         deafness: float,
@@ -50,11 +62,13 @@ class Keeper:
         self._store = store
         self._leases = leases
         self._attempts = attempts
+        self._registration = registration
         self._routes = routes
         self._free = free
         self._deafness = deafness
         self._on_deaf = on_deaf
         self._quiet_since = time.monotonic()
+        self._deaf = False
 
     async def run(self) -> None:
         """All loops; each goes on by itself when Redis comes back."""
@@ -80,24 +94,30 @@ class Keeper:
 
     async def _renew(self) -> None:
         if leases := list(self._leases):
-            for stop in await self._store.run(commands.renew(leases)):
-                self._stop(stop)
-
-    def _stop(self, stop: Stop) -> None:
-        if self._leases.stop(stop) and stop.verdict == "lost":
-            telemetry.log("lease_lost", job=stop.id, state=stop.detail)
+            for stop in await self._store.run_within(RENEWAL_TIMEOUT, commands.renew(leases)):
+                self._leases.stop(stop)
 
     async def _sweep(self) -> None:
-        counts = await self._store.run(commands.sweep())
-        done = {name: count for name, count in counts.items() if count}
+        swept: Swept = await self._store.run(commands.sweep())
+        for route, state in swept.ended:
+            telemetry.JOBS.labels(route, state).inc()
+        done = {name: count for name, count in swept.counts.items() if count}
         for name, count in done.items():
             telemetry.SWEPT.labels(name).inc(count)
         if done.keys() - {"due", "forgotten"}:
             telemetry.log("swept", **done)
         for route in self._routes:
-            while await self._store.run(commands.admit(route)) == commands.MOST_ADMITTED:
-                pass
+            await self._admit(route)
         await self._watch()
+
+    async def _admit(self, route: str) -> None:
+        """Let jobs through; a server that has lost its data is told again how to ring us."""
+        most = commands.MOST_ADMITTED
+        while (admitted := await self._store.run(commands.admit(route, most))) == most:
+            pass
+        if admitted is None:
+            await self._store.run(self._registration)
+            telemetry.log("registered_again", route=route)
 
     async def _watch(self) -> None:
         """Past versions of Celery went deaf after Redis came back; a supervisor can help then."""
@@ -107,7 +127,8 @@ class Keeper:
         if not any(waiting) or self._free() <= 0:
             self._quiet_since = now
         quiet = now - max(self._quiet_since, self._attempts.received_at)
-        if quiet >= self._deafness:
+        if quiet >= self._deafness and not self._deaf:
+            self._deaf = True
             telemetry.log("worker_deaf", seconds=round(quiet))
             self._on_deaf()
 
@@ -120,5 +141,11 @@ class Keeper:
                 while True:
                     message = await channel.get_message(timeout=BEAT)
                     if message and message["type"] == "message":
-                        order = msgspec.json.decode(message["data"])
-                        self._stop(Stop(order["cancel"], "cancelled", order["reason"]))
+                        self._obey(message["data"])
+
+    def _obey(self, order: bytes) -> None:
+        try:
+            asked = msgspec.json.decode(order, type=Order)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return  # not from Penstock
+        self._leases.stop(Stop(asked.cancel, "cancelled", asked.reason))

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from penstock.commands import Lease, Stop
+from worker import telemetry
 from worker.pool import Delivery
+
+
+class _Held(NamedTuple):
+    lease: Lease
+    delivery: Delivery
+    about: dict[str, Any]
 
 
 class Leases:
     """The leases of this process, by job. Lives on the event loop's thread."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[Lease, Delivery]] = {}
+        self._held: dict[str, _Held] = {}
         self._expected: dict[str, Stop | None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
     def __iter__(self) -> Iterator[Lease]:
-        return iter([lease for lease, _ in self._held.values()])
+        return iter([held.lease for held in self._held.values()])
 
     @contextmanager
     def expected(self, job: str) -> Iterator[None]:
@@ -31,24 +39,27 @@ class Leases:
         finally:
             self._expected.pop(job, None)
 
-    def hold(self, lease: Lease, delivery: Delivery) -> None:
-        """Take a lease on; a zombie's older lease on the same job is stopped."""
+    def hold(self, lease: Lease, delivery: Delivery, about: dict[str, Any]) -> None:
+        """Take a lease on; a zombie's older lease on the same job is stopped.
+
+        about: job, attempt, route and tenant, for the log.
+        """
         if stop := self._expected.pop(lease.id, None):
             delivery.stop(stop)
-        if older := self._held.get(lease.id):
-            older[1].stop(Stop(lease.id, "lost", "superseded"))
-        self._held[lease.id] = (lease, delivery)
+        self.stop(Stop(lease.id, "lost", "superseded"))
+        self._held[lease.id] = _Held(lease, delivery, about)
 
     def release(self, lease: Lease) -> None:
         """Give a lease up, unless the job is held anew by now."""
-        if (held := self._held.get(lease.id)) and held[0] == lease:
+        if (held := self._held.get(lease.id)) and held.lease == lease:
             del self._held[lease.id]
 
-    def stop(self, stop: Stop) -> bool:
-        """Stop a job; False where it is not ours."""
+    def stop(self, stop: Stop) -> None:
+        """Stop a job, if it is ours."""
         if stop.id in self._expected and stop.verdict == "cancelled":
             self._expected[stop.id] = stop
         held = self._held.get(stop.id)
-        if held is not None:
-            held[1].stop(stop)
-        return held is not None
+        if held is not None and held.delivery.stopped_by is None:
+            held.delivery.stop(stop)
+            if stop.verdict == "lost":
+                telemetry.log("lease_lost", **held.about, state=stop.detail)

@@ -117,6 +117,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
     def on_start(self) -> None:
         """Start the loop's thread and enter the lifespan."""
         self.state: Any = None
+        self.draining = False
         self.deliveries: dict[int, Delivery] = {}
         self._numbers = itertools.count(1)
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
@@ -135,6 +136,11 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
     def register_with_event_loop(self, hub: Any) -> None:
         """Let the hub wake up for what the loop's thread posts; called again on each reconnect."""
         hub.add_reader(self._signal, self._on_signal)
+
+    @property
+    def free(self) -> int:
+        """How many more coroutines it takes now: none while it drains."""
+        return 0 if self.draining else self.limit - len(self.deliveries)
 
     def wake(self) -> None:
         """Let the hub turn once: it may sleep for a second, also when Celery was told to stop."""
@@ -203,6 +209,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
     def _shut_down(self, patience: float) -> None:
         if self.loop.is_closed():
             return
+        self.draining = True
         self._wait(self._drain(patience))
         self._wait(self._stack.aclose())
         self._executor.shutdown(cancel_futures=True)

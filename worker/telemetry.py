@@ -29,26 +29,34 @@ ACTIONS: dict[str, Action] = {
     "worker_deaf": Action(
         "error", "jobs wait and slots are free, but no message comes: leaving", ("seconds",)
     ),
+    "registered_again": Action(
+        "warning", "Redis had forgotten this worker: told it again", ("route",)
+    ),
     "loop_died": Action("error", "a background loop died: leaving", ("error",)),
     "server_unsafe": Action("warning", "the server may lose jobs", ("problem", "advice")),
     "job_claimed": Action("debug", "job claimed", ABOUT_JOB),
-    "job_refused": Action("info", "message dropped, the job is not to be run", ("job", "state")),
+    "job_refused": Action("info", "message dropped: not to be run", (*ABOUT_JOB, "state")),
     "job_completed": Action(
         "info", "job completed", (*ABOUT_JOB, "seconds", "tokens", "cost", "finish_reason")
     ),
     "job_retried": Action(
         "warning",
         "attempt failed, job will be tried again",
-        (*ABOUT_JOB, "reason", "error", "delay"),
+        (*ABOUT_JOB, "reason", "error", "status", "delay"),
     ),
     "job_failed": Action("error", "job failed", (*ABOUT_JOB, "reason", "error", "status")),
     "job_cancelled": Action("info", "job cancelled", (*ABOUT_JOB, "reason")),
     "job_handed_back": Action("info", "job handed back", (*ABOUT_JOB, "reason")),
+    "attempt_broken": Action(
+        "error", "a fault of Penstock's own; please report it", (*ABOUT_JOB, "error", "place")
+    ),
     "outcome_refused": Action(
         "warning", "outcome refused, a newer attempt has the job", (*ABOUT_JOB, "outcome")
     ),
-    "lease_lost": Action("warning", "lease lost, stream stopped", ("job", "state")),
-    "swept": Action("info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired")),
+    "lease_lost": Action("warning", "lease lost, stream stopped", (*ABOUT_JOB, "state")),
+    "swept": Action(
+        "info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired", "forgotten")
+    ),
     "store_away": Action("warning", "Redis is away", ("loop", "error")),
     "store_back": Action("info", "Redis is back", ("loop",)),
     "relay_waits": Action("warning", "Redis does not take events, they wait", ("error",)),

@@ -33,20 +33,21 @@ def worker(
     given = {"concurrency": concurrency, "worker_routes": routes, "metrics_port": metrics_port}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     log.configure(settings)
+    from worker.app import check_server, run
+
+    check_server(settings, strict)
     if processes > 1:
-        children = [_child(settings, index, strict) for index in range(processes)]
+        children = [_child(settings, index) for index in range(processes)]
         grace = settings.drain_timeout + SPARE_SECONDS
         sys.exit(Supervisor([children], grace=grace).run())
-    from worker.app import run
-
-    sys.exit(run(settings, strict=strict))
+    sys.exit(run(settings))
 
 
-def _child(settings: Settings, index: int, strict: bool) -> Child:
+def _child(settings: Settings, index: int) -> Child:
     """One of several; it dies alone, and is started again."""
     argv = [*PENSTOCK, "worker", "--concurrency", str(settings.concurrency)]
     if settings.worker_routes:
         argv += ["--routes", ",".join(settings.worker_routes)]
     if settings.metrics_port:
         argv += ["--metrics-port", str(settings.metrics_port + index)]
-    return program(f"worker-{index + 1}", [*argv, *(["--strict"] if strict else [])])
+    return program(f"worker-{index + 1}", argv)

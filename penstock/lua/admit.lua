@@ -4,6 +4,7 @@
 -- include: clock, ring
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
+--       5 served:<route>
 -- ARGV  1 route  2 at most this many in this call
 -- reply {"admitted", count}
 --       {"unready"}    no worker of this route has ever started: the keeper will admit
@@ -20,12 +21,11 @@ local function take()
   local tenant, virtual_time = turn[1], tonumber(turn[2])
   local backlog = KEY.backlog .. route .. ':' .. tenant
   local first = redis.call('ZPOPMIN', backlog)[1]
-  if not first or redis.call('EXISTS', backlog) == 0 then
-    redis.call('ZREM', KEYS[2], tenant)
-  else
-    redis.call('ZADD', KEYS[2], stamp(virtual_time + 1), tenant)
-  end
+  if redis.call('EXISTS', backlog) == 0 then redis.call('ZREM', KEYS[2], tenant) end
   if not first then return take() end
+  redis.call('ZADD', KEYS[2], 'XX', stamp(virtual_time + 1), tenant)
+  redis.call('ZADD', KEYS[5], stamp(virtual_time + 1), tenant)
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_time))  -- these have no lead
   redis.call('HSET', KEYS[1], 'virtual_time', stamp(virtual_time))
   return first
 end
@@ -43,7 +43,8 @@ local function admit(job, now)
   local record = KEY.job .. job
   if redis.call('HGET', record, 'state') ~= 'queued' then return 0 end
   local rings = redis.call('HINCRBY', record, 'rings', 1)
-  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now))
+  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now),
+    'first_ring', rings)
   redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
   redis.call('LPUSH', KEYS[4], message(template, job, route, rings))
   return 1

@@ -5,35 +5,41 @@
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 holder: a token that no other claim uses  3 lease in seconds
 -- reply {"claimed", attempt, field, value...}   the whole record
---       {"refused", state}    admitted no longer, or "unknown": drop the message
---       {"expired"}           its deadline is over; it ended instead
+--       {"refused", state, attempt, route, tenant}   admitted no longer: drop the message
+--       {"ended", "expired", attempt, route, tenant}   its deadline is over; it ended instead
+--       {"refused", "unknown"}
 
 local id, holder, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local record = read_record(id)
 if not record then return {'refused', 'unknown'} end
 
-local function claimed(attempt)
+local now = clock()
+
+local function refused(kind, state)
+  return {kind, state, record.attempt, record.route, record.tenant}
+end
+
+local function claimed(attempt, now)
+  redis.call('ZADD', KEY.held .. record.route, stamp(now + lease), id)
   return {'claimed', attempt, unpack(redis.call('HGETALL', KEYS[1]))}
 end
 
 if record.state == 'running' and redis.call('HGET', KEYS[1], 'holder') == holder then
-  return claimed(tonumber(record.attempt))  -- the same claim, sent again
+  return claimed(tonumber(record.attempt), now)  -- the same claim, sent again
 end
-if record.state ~= 'admitted' then return {'refused', record.state} end
+if record.state ~= 'admitted' then return refused('refused', record.state) end
 
-local now = clock()
 if record.deadline ~= '' and tonumber(record.deadline) <= now then
   conclude(id, record, 'expired', next_n(id, record.attempt), now,
     '{"deadline":' .. record.deadline .. '}')
-  return {'expired'}
+  return refused('ended', 'expired')
 end
 
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'holder', holder, 'started_at', stamp(now))
-redis.call('ZADD', KEY.held .. record.route, stamp(now + lease), id)
 redis.call('ZREM', KEY.deadlines, id)
 local model = redis.call('HGET', KEYS[1], 'model')
   or redis.call('HGET', KEY.gate .. record.route, 'model') or ''
 emit(id, attempt, 1, 'started', now,
   cjson.encode({ attempt = attempt, route = record.route, model = model }))
-return claimed(attempt)
+return claimed(attempt, now)

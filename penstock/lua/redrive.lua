@@ -3,15 +3,15 @@
 -- include: clock, record, emit, place
 --
 -- KEYS  1 job:<id>
--- ARGV  1 id
--- reply {"queued"}         also when the same call came before and the job still waits
+-- ARGV  1 id  2 a token that no other call has
+-- reply {"queued"}         also when the same call came before
 --       {"refused", state}  it has not failed
 --       {"unknown"}
 
 local id = ARGV[1]
 local record = read_record(id)
 if not record then return {'unknown'} end
-if record.state == 'queued' then return {'queued'} end
+if redis.call('HGET', KEYS[1], 'redriven') == ARGV[2] then return {'queued'} end
 if record.state ~= 'failed' then return {'refused', record.state} end
 
 local now, n = clock(), next_n(id, record.attempt)
@@ -24,7 +24,7 @@ redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
 -- The old deadline is over or was in the way: whoever runs a job again wants an answer.
 redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
 redis.call('HSET', KEYS[1], 'state', 'queued', 'waiting_since', stamp(now),
-  'excused', record.attempt)
+  'excused', record.attempt, 'redriven', ARGV[2])
 place(id, record.route, record.tenant, record.arrival, 0)
 local priority = redis.call('HGET', KEYS[1], 'priority')
 emit(id, record.attempt, n, 'queued', now, '{"route":"' .. record.route .. '","tenant":"'

@@ -5,7 +5,8 @@
 --
 -- KEYS  none
 -- ARGV  1 lease in seconds  2 recoveries a job may have  3 at most this many of each kind
--- reply {name, count...}   due, rung, recovered, lost, cancelled, expired, forgotten
+-- reply {{name, count...}, {route, state...}}   names: due, rung, recovered, lost, cancelled,
+--       expired, forgotten; then each job that ended
 
 local lease, allowed, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock()
@@ -13,6 +14,12 @@ local counts = { due = 0, rung = 0, recovered = 0, lost = 0, cancelled = 0, expi
   forgotten = 0 }
 
 local function count(name) counts[name] = counts[name] + 1 end
+
+local ended = {}
+local function count_end(name, record, state)
+  count(name)
+  ended[#ended + 1], ended[#ended + 2] = record.route, state
+end
 
 local function past(key)
   return redis.call('ZRANGE', key, '-inf', stamp(now), 'BYSCORE', 'LIMIT', 0, most)
@@ -38,7 +45,7 @@ local function ring_again(id, record, template)
     redis.call('LPUSH', queue, message(template, id, record.route, record.rings))
     count('rung')
   end
-  redis.call('ZADD', KEY.held .. record.route, stamp(now + patience(record.rings)), id)
+  redis.call('ZADD', KEY.held .. record.route, stamp(now + patience(record.rings - record.first_ring + 1)), id)
 end
 
 local function recover(id, record)
@@ -46,14 +53,14 @@ local function recover(id, record)
   if record.cancel_reason then
     conclude(id, record, 'cancelled', n, now,
       cjson.encode({ reason = record.cancel_reason, completion = cjson.null }))
-    return count('cancelled')
+    return count_end('cancelled', record, 'cancelled')
   end
   if record.recoveries >= allowed then
     conclude(id, record, 'failed', n, now, cjson.encode({
-      attempts = tonumber(record.attempt), error = { type = 'worker_lost', code = cjson.null,
+      attempts = tonumber(record.attempt) - record.excused, error = { type = 'worker_lost', code = cjson.null,
         status = cjson.null, message = 'the job lost its worker ' .. record.recoveries + 1
           .. ' times; it may be what kills them' } }))
-    return count('lost')
+    return count_end('lost', record, 'failed')
   end
   record.recoveries = redis.call('HINCRBY', KEY.job .. id, 'recoveries', 1)
   redis.call('HINCRBY', KEY.job .. id, 'excused', 1)
@@ -79,13 +86,13 @@ local function expire(id)
   then return end
   conclude(id, record, 'expired', next_n(id, record.attempt), now,
     '{"deadline":' .. record.deadline .. '}')
-  count('expired')
+  count_end('expired', record, 'expired')
 end
 
 local function forget(member)
-  redis.call('ZREM', KEY.retained, member)
   local tenant, id = string.match(member, '^(.*)/(.-)$')
-  if redis.call('EXISTS', KEY.job .. id) == 1 then return end
+  if redis.call('EXISTS', KEY.job .. id) == 1 then return end  -- its last microseconds
+  redis.call('ZREM', KEY.retained, member)
   redis.call('ZREM', KEY.jobs .. tenant, id)
   count('forgotten')
 end
@@ -113,4 +120,4 @@ local reply = {}
 for name, value in pairs(counts) do
   reply[#reply + 1], reply[#reply + 2] = name, value
 end
-return reply
+return {reply, ended}

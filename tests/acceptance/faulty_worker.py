@@ -106,7 +106,8 @@ def shorten(lease: float) -> None:
     commands.claim.__defaults__ = commands.renew.__defaults__ = (lease,)
     commands.sweep.__defaults__ = (500, lease)
     attempt.LEASE = lease
-    keeper.BEAT, keeper.ROUND = keeper.BEAT * share, keeper.ROUND * share
+    for name in "BEAT", "ROUND", "RENEWAL_TIMEOUT":
+        setattr(keeper, name, getattr(keeper, name) * share)
 
 
 def misset_clock(seconds: float) -> None:

@@ -75,6 +75,27 @@ async def _cut(worker: Program, ways: list[asyncio.Event], seconds: float) -> Ki
     return Kill(worker, at)
 
 
+async def silenced(seed: int, *, jobs: int, lease: float) -> Row:
+    """Silence every connection a worker has: its streams go on, on new ones, with their leases."""
+    async with (
+        Fleet() as fleet,
+        Proxy(fleet.server.socket_path) as proxy,
+        Load.on(fleet, seed) as load,
+    ):
+        plan = {"lease": lease}
+        (worker,) = await fleet.start_workers(1, plan, redis_url=proxy.url)
+        pace = {"tokens": 100, "ttft": 0, "gap": 4 * lease / 100}
+        await load.submit(jobs, simulate=pace)
+        await until(lambda: len(worker.logged("job_claimed")) == jobs, "claims")
+        await fleet.start_workers(1, plan)
+        silenced = proxy.hush()
+        await load.finish(timeout=60)
+        verdict = await load.ledger.audit()
+        recovered = load.ledger.total("recoveries")
+    return Row("silent connections", seed, silenced, verdict, f"{recovered} recovered",
+               unless("no lease is lost", recovered == 0))  # fmt: skip
+
+
 async def slow_reader(seed: int, *, size: int) -> Row:
     """Stop reading a feed until the server hangs up on the reader, then read on."""
     limits = {"client-output-buffer-limit": "pubsub 256kb 64kb 1"}

@@ -18,6 +18,8 @@ class Link:
         self._near_in, self._near_out = near
         self._far_in, self._far_out = far
         self._struck = False
+        self.heard = asyncio.Event()
+        self.heard.set()
 
     async def run(self) -> None:
         """Pump both ways until one side closes or the proxy drops a reply."""
@@ -34,6 +36,7 @@ class Link:
     async def _ask(self) -> None:
         while data := await self._near_in.read(CHUNK):
             await self._proxy.asking.wait()
+            await self.heard.wait()
             self._struck = self._struck or self._proxy.strikes(data)
             self._far_out.write(data)
             await self._far_out.drain()
@@ -41,6 +44,7 @@ class Link:
     async def _answer(self) -> None:
         while data := await self._far_in.read(CHUNK):
             await self._proxy.answering.wait()
+            await self.heard.wait()
             if self._struck:
                 self._proxy.dropped += 1
                 return
@@ -69,6 +73,7 @@ class Proxy:
         self._path, self._loss = str(path), loss
         self._random = random.Random(seed)
         self._links: set[asyncio.Task[Any]] = set()
+        self._open: set[Link] = set()
 
     @property
     def url(self) -> str:
@@ -79,6 +84,12 @@ class Proxy:
     def strikes(self, data: bytes) -> bool:
         """Whether the reply to this call gets lost; only calls of scripts count as calls."""
         return bool(self._loss) and b"EVALSHA" in data and self._random.random() < self._loss
+
+    def hush(self) -> int:
+        """Silence every open connection for ever, as a forgetful firewall does; how many."""
+        for link in self._open:
+            link.heard.clear()
+        return len(self._open)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -99,6 +110,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             try:
                 far = await asyncio.open_unix_connection(self._path)
-                await Link(self, (reader, writer), far).run()
+                link = Link(self, (reader, writer), far)
+                self._open.add(link)
+                await link.run()
+                self._open.discard(link)
             finally:
                 writer.close()

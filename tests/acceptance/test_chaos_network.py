@@ -32,6 +32,17 @@ async def test_partitions_with_the_real_lease() -> None:
     (await faults.partitions(chosen_seed(), lease=10, bound=12)).check()
 
 
+async def test_silent_connections_cost_no_lease() -> None:
+    """A worker whose open connections fall silent renews on new ones, before its leases end."""
+    (await faults.silenced(chosen_seed(), jobs=10, lease=2)).check()
+
+
+@pytest.mark.chaos
+async def test_silent_connections_with_the_real_lease() -> None:
+    """The same with the real lease."""
+    (await faults.silenced(chosen_seed(), jobs=50, lease=10)).check()
+
+
 async def test_a_slow_reader_catches_up() -> None:
     """A reader that stops is hung up on, disturbs nobody, and misses nothing when it reads on."""
     (await faults.slow_reader(chosen_seed(), size=5000)).check()

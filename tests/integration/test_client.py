@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +203,23 @@ async def test_the_awaiting_client_does_the_same(settings: Settings) -> None:
             await job.result(timeout=5)
         with pytest.raises(InvalidTransition):
             await job.retry()
+
+
+def test_submit_many_survives_lost_connections(client: Client) -> None:
+    """Whatever connection breaks in between, each handle is the job of its own request, once."""
+    requests = 3000
+    admin = client.store.redis
+
+    def asked() -> Iterator[dict[str, Any]]:
+        for number in range(requests):
+            if number % 900 == 800:
+                admin.client_kill_filter(_type="normal", skipme=True)
+            yield {"messages": MESSAGES, "metadata": {"number": str(number)}}
+
+    jobs = client.submit_many(asked())
+    records = client.get_many(job.id for job in jobs)
+    assert [record and record.metadata["number"] for record in records] == [
+        str(number) for number in range(requests)
+    ]
+    assert all(job.created for job in jobs)
+    assert admin.zcard(keys.jobs("default")) == requests

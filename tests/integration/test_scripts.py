@@ -40,6 +40,7 @@ class Model:
     attempt: int = 0
     excused: int = 0
     recoveries: int = 0
+    given_back: int = 0
     n: int = 1
     cancelling: bool = False
     terminal_events: int = 0
@@ -92,7 +93,7 @@ class JobLives(RuleBasedStateMachine):
         )  # fmt: skip
         first, second = self.run(commands.enqueue(spec, self.settings))
         assert second.id == first.id
-        assert not second.created
+        assert second.created == first.created
         known = self.by_key.get(f"{tenant}:{key}") if key else None
         if known:
             assert first == (known, self.models[known].state, False)
@@ -125,7 +126,9 @@ class JobLives(RuleBasedStateMachine):
         model = self.models[job]
         claimed, again = self.run(commands.claim(job, f"holder-{next(self.holders)}"))
         if model.state is not JobState.ADMITTED:
-            assert claimed == again == str(model.state)
+            assert claimed.state == again.state == str(model.state)
+            assert (claimed.attempt, claimed.route) == (model.attempt, "default")
+            assert not claimed.ended
             return
         model.go(JobState.RUNNING)
         model.attempt += 1
@@ -168,14 +171,20 @@ class JobLives(RuleBasedStateMachine):
     )
     def requeue(self, job: str, late: int, mode: Any, delay: float) -> None:
         model = self.models[job]
-        done = self.run(commands.requeue(job, model.attempt - late, "test", delay, mode))
-        ours = model.state is JobState.RUNNING and late == 0
-        assert done == (ours, False)
-        if ours and model.cancelling:
-            model.go(JobState.CANCELLED)
-        elif ours:
+        attempt = model.attempt - late
+        first, second = self.run(commands.requeue(job, attempt, "test", delay, mode))
+        assert first == second
+        if attempt and attempt == model.given_back:
+            assert first is True  # sent again, however late: nothing changes
+        elif model.state is not JobState.RUNNING or late:
+            assert first is False
+        elif model.cancelling:
+            assert first == commands.CancelAsked("test")
+        else:
+            assert first is True
             model.go(JobState.SCHEDULED if delay else JobState.QUEUED)
             model.excused += mode == "handback"
+            model.given_back = attempt
 
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
@@ -190,11 +199,10 @@ class JobLives(RuleBasedStateMachine):
     @rule(job=jobs)
     def redrive(self, job: str) -> None:
         model = self.models[job]
-        if model.state in (JobState.FAILED, JobState.QUEUED):
+        if model.state is JobState.FAILED:
             self.run(commands.redrive(job))
-            if model.state is JobState.FAILED:
-                model.go(JobState.QUEUED)
-                model.excused, model.recoveries, model.cancelling = model.attempt, 0, False
+            model.go(JobState.QUEUED)
+            model.excused, model.recoveries, model.cancelling = model.attempt, 0, False
             return
         with pytest.raises(InvalidTransition, match="only a failed job"):
             self.store.run(commands.redrive(job))
@@ -242,7 +250,7 @@ class JobLives(RuleBasedStateMachine):
         now = self.store.redis.time()[0]
         memory = {"swept_at": now, "recover_from": 0}
         self.store.redis.hset(keys.CATALOGUE["keeper"], mapping=memory)
-        return self.store.run(commands.sweep())
+        return self.store.run(commands.sweep()).counts
 
     def in_state(self, *states: JobState) -> list[str]:
         return [job for job, model in self.models.items() if model.state in states]
@@ -355,6 +363,34 @@ def test_tenants_take_turns(store: Store, settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("rung")
+def test_one_job_at_a_time_is_no_way_to_the_front(store: Store, settings: Settings) -> None:
+    """A tenant that submits its next job whenever its last one starts gets its share, not more."""
+    for _ in range(6):
+        store.run(commands.enqueue(build(tenant="patient"), settings))
+    for _ in range(6):
+        store.run(commands.enqueue(build(tenant="eager"), settings))
+        store.run(commands.admit("default", 1))
+    tenants = [store.redis.hget(keys.job(job), "tenant") for job in admitted_order(store)]
+    assert tenants.count(b"patient") == tenants.count(b"eager") == 3
+
+
+def test_a_retry_whose_reply_was_lost_may_be_sent_again(store: Store, settings: Settings) -> None:
+    """Running a failed job again gives the same answer twice, though a worker has it by then."""
+    spec = build()
+    store.run(commands.register("t", "5", settings.resolved_routes))
+    store.run(commands.enqueue(spec, settings))
+    store.run(commands.admit("default"))
+    store.run(commands.claim(spec.id, "h"))
+    store.run(commands.finish(spec.id, 1, JobState.FAILED, 2, {}))
+    again = commands.redrive(spec.id)
+    store.run(again)
+    store.run(commands.admit("default"))
+    store.run(commands.claim(spec.id, "i"))
+    store.run(again)
+    assert store.redis.hget(keys.job(spec.id), "state") == b"running"
+
+
+@pytest.mark.usefixtures("rung")
 def test_a_handed_back_job_goes_to_the_front(store: Store, settings: Settings) -> None:
     """What a stopping worker gives back runs before everything that waits, urgent or not."""
     first = build(priority=0)
@@ -400,7 +436,7 @@ def test_after_an_outage_leases_get_another_term(store: Store, settings: Setting
     now = store.redis.time()[0]
     store.redis.hset(keys.CATALOGUE["keeper"], mapping={"swept_at": now - 6, "recover_from": 0})
     store.redis.zadd(keys.held("default"), {spec.id: now - 5})
-    assert store.run(commands.sweep())["recovered"] == 0
+    assert store.run(commands.sweep()).counts["recovered"] == 0
     recover_from = float(store.redis.hget(keys.CATALOGUE["keeper"], "recover_from"))
     assert now + 9 < recover_from < now + 12
 
@@ -413,7 +449,7 @@ def test_a_message_that_waits_is_not_rung_again(store: Store, settings: Settings
     store.run(commands.admit("default"))
     for _ in range(5):
         store.redis.zadd(keys.held("default"), {spec.id: 1})
-        assert store.run(commands.sweep())["rung"] == 0
+        assert store.run(commands.sweep()).counts["rung"] == 0
     assert store.redis.llen(keys.queue("default")) == 1
 
 
@@ -427,9 +463,12 @@ def test_a_deadline_expires_what_has_not_started(store: Store, settings: Setting
     past = store.redis.time()[0] - 1
     for spec in swept, claimed:
         store.redis.hset(keys.job(spec.id), "deadline", past)
-    assert store.run(commands.claim(swept.id, "h")) == "expired"
+    refusal = store.run(commands.claim(swept.id, "h"))
+    assert refusal == commands.Refusal("expired", True, 0, "default", "default")
     store.redis.zadd(keys.CATALOGUE["deadlines"], {claimed.id: past})
-    assert store.run(commands.sweep())["expired"] == 1
+    swept_now = store.run(commands.sweep())
+    assert swept_now.counts["expired"] == 1
+    assert swept_now.ended == [("default", "expired")]
     for spec in swept, claimed:
         assert store.redis.hget(keys.job(spec.id), "state") == b"expired"
 
@@ -441,7 +480,7 @@ def test_what_is_over_leaves_the_list(store: Store, settings: Settings) -> None:
     store.run(commands.cancel(spec.id, "test"))
     store.redis.delete(keys.job(spec.id))
     store.redis.zadd(keys.CATALOGUE["retained"], {f"default/{spec.id}": 1})
-    assert store.run(commands.sweep())["forgotten"] == 1
+    assert store.run(commands.sweep()).counts["forgotten"] == 1
     assert store.redis.zcard(keys.jobs("default")) == 0
 
 
@@ -464,7 +503,7 @@ def test_the_fence_refuses_an_older_attempt(store: Store, running: str) -> None:
     before = store.redis.xlen(keys.feed(running))
     assert store.run(commands.append([running, 1, 9, b'{"choices":[]}'])) == [running]
     assert not store.run(commands.finish(running, 1, JobState.COMPLETED, 9, {}))
-    assert not store.run(commands.requeue(running, 1, "test", 0, "retry"))
+    store.run(commands.requeue(running, 1, "test", 0, "handback"))
     stops = store.run(commands.renew([commands.Lease(running, 1, "default")]))
     assert [stop.verdict for stop in stops] == ["lost"]
     assert store.redis.xlen(keys.feed(running)) == before

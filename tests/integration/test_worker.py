@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,8 @@ from ops.simulator import Fault, Script, SimulatorThread, predict
 from penstock import Client, Job, JobCancelled, JobFailed, JobState, Settings, keys
 from tests.processes import Started, free_port
 from tests.waiting import until
-from worker.app import EXIT_DEAF, create
+from worker.app import EXIT_UNFIT, create
+from worker.telemetry import ACTIONS
 
 WRONG_TOKEN = "canary-token-0d3c"  # noqa: S105 - it is nobody's
 CANARY_PROMPT, CANARY_ANSWER = "canary-prompt-51b7", "canary-answer-c2d8"
@@ -186,12 +191,49 @@ def test_a_wrong_token_fails_at_once(client: Client, start_worker: Started) -> N
     assert WRONG_TOKEN not in str(outcome.value)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"error": {"message": "no \xe9"}}', b"\xff\xfe", b'{"error": 1}', b""],
+    ids=["latin-1", "no text", "no object", "empty"],
+)
+def test_an_odd_refusal_fails_at_once(client: Client, start_worker: Started, body: bytes) -> None:
+    """400 is final whatever its body is; it need not even be text."""
+    with answering(400, body) as url:
+        start_worker(PENSTOCK_UPSTREAM_URL=url)
+        job = client.submit(MESSAGES)
+        with pytest.raises(JobFailed) as outcome:
+            job.result(timeout=15)
+    assert outcome.value.data["error"]["status"] == 400
+    assert outcome.value.data["attempts"] == 1
+
+
+def test_a_fault_of_our_own_fails_the_job_and_says_where(
+    client: Client, start_worker: Started
+) -> None:
+    """A job that Penstock itself stumbles over fails at once, and kills nothing."""
+    job = client.submit(MESSAGES)
+    client.store.redis.hset(keys.job(job.id), "request", f'["{CANARY_PROMPT}"]')
+    worker = start_worker()
+    with pytest.raises(JobFailed) as outcome:
+        job.result(timeout=15)
+    assert outcome.value.data["error"]["type"] == "internal_error"
+    worker.until_logged("attempt_broken")
+    assert "stream.py:" in worker.log
+    assert CANARY_PROMPT not in worker.log
+    ask(client, Script(tokens=1)).result(timeout=15)
+
+
 def test_no_line_of_the_log_gives_anything_away(client: Client, start_worker: Started) -> None:
     """Prompts, answers and tokens stay out of the log at its most talkative, in both styles."""
     quiet = {"PENSTOCK_LOG_LEVEL": "debug", "DEEPINFRA_TOKEN": "canary-token-9e1f"}
     json_worker = start_worker(PENSTOCK_LOG="json", **quiet)
     refusal = Fault("status", status=422, form="detail", error=CANARY_PROMPT)
-    for script in (SLOW, Script(fault=refusal), Script(fault=Fault("bad_json", event=3))):
+    quote = {"message": CANARY_PROMPT, "type": CANARY_PROMPT, "code": CANARY_PROMPT}
+    refusals = (
+        refusal, Fault("status", status=422, error=quote), Fault("error_object", event=3, error=quote),
+        Fault("bad_json", event=3),
+    )  # fmt: skip
+    for script in (SLOW, *(Script(fault=fault) for fault in refusals)):
         job = ask(client, script, max_attempts=1)
         if script is SLOW:
             until_speaking(job)
@@ -203,8 +245,9 @@ def test_no_line_of_the_log_gives_anything_away(client: Client, start_worker: St
         assert canary not in json_worker.log
     lines = [json.loads(line) for line in json_worker.log.splitlines() if line.startswith("{")]
     assert all(line["action"] for line in lines)
-    about = {"action", "job", "attempt", "route", "tenant"}
-    assert all(about <= line.keys() for line in lines if line["action"].startswith("job_"))
+    for line in lines:
+        fields = set(ACTIONS[line["action"]].fields) if line["action"] in ACTIONS else set()
+        assert fields <= line.keys(), line["action"]
 
 
 def test_metrics_tell_what_happened(client: Client, start_worker: Started) -> None:
@@ -266,12 +309,33 @@ def test_a_killed_process_is_replaced(client: Client, start_worker: Started) -> 
     assert worker.wait() == 0
 
 
+def test_a_draining_worker_is_not_deaf(client: Client, start_worker: Started) -> None:
+    """A long drain is no deafness, though other jobs wait meanwhile: its streams may end."""
+    worker = start_worker(PENSTOCK_WATCHDOG_TIMEOUT="0.5")
+    job = ask(client, Script(tokens=60, gap=0.05))
+    until_speaking(job)
+    worker.terminate()
+    until(lambda: consumers(client) == 0)
+    ask(client, Script(tokens=1))
+    assert job.result(timeout=20).usage.completion_tokens == 60
+    assert worker.wait() == 0
+    assert "worker_deaf" not in worker.log
+
+
+def test_a_server_that_lost_its_data_is_told_again(client: Client, start_worker: Started) -> None:
+    """After FLUSHALL a living worker registers anew, and jobs run as before."""
+    worker = start_worker()
+    client.store.redis.flushall()
+    assert ask(client, Script(tokens=3)).result(timeout=20).usage.completion_tokens == 3
+    assert "registered_again" in worker.log
+
+
 def test_a_deaf_worker_leaves(client: Client, start_worker: Started, settings: Settings) -> None:
     """Jobs wait, slots are free and nothing comes: the worker says so and exits non-zero."""
     worker = start_worker(PENSTOCK_WATCHDOG_TIMEOUT="1")
     assert create(settings).control.cancel_consumer("chat.default", reply=True, timeout=5)
     client.submit(MESSAGES)
-    assert worker.wait(timeout=30) == EXIT_DEAF
+    assert worker.wait(timeout=30) == EXIT_UNFIT
     assert "worker_deaf" in worker.log
 
 
@@ -289,10 +353,32 @@ def test_an_unsafe_server_is_named_and_refused_when_asked(
     try:
         worker = start_worker()
         assert f"{setting} is {value}" in worker.log
-        with pytest.raises(AssertionError, match="ended with 2"):
-            start_worker("--strict")
+        for several in ([], ["--processes", "2"]):
+            with pytest.raises(AssertionError, match="ended with 2"):
+                start_worker("--strict", *several)
     finally:
         connection.config_set(setting, before)
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """An upstream that gives every request this answer; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def consumers(client: Client) -> int:

@@ -16,7 +16,7 @@ from penstock.errors import ConnectFailed, StatusError, StreamBroken, TimedOut, 
 from penstock.settings import Route, Timeouts
 from worker.retry import parse_retry_after
 from worker.upstream.error_body import read_error
-from worker.upstream.sse import MAX_RESPONSE_BYTES, Decoder
+from worker.upstream.sse import MAX_RESPONSE_BYTES, Decoder, media_type
 
 MAX_ERROR_BYTES = 64 * 1024
 """Bytes read of an error's body."""
@@ -205,7 +205,7 @@ def _headers(route: Route) -> dict[str, str]:
 
 
 async def _take(answer: httpx.Response, sink: Sink, patience: Patience) -> None:
-    kind = answer.headers.get("content-type", "text/event-stream").partition(";")[0]
+    kind = media_type(answer.headers.get("content-type", "text/event-stream"))
     if kind == "text/event-stream":
         await _take_events(answer, sink, patience)
     elif kind == "application/json":
@@ -230,6 +230,7 @@ async def _take_events(answer: httpx.Response, sink: Sink, patience: Patience) -
         if not begun and sink.begun:
             begun = True
             patience.first_token()
+            await sink.turn()  # one more, so that a whole flush interval lies between two deltas
         if begun:
             await sink.turn()
     patience.done()
@@ -245,7 +246,7 @@ async def _check_status(answer: httpx.Response) -> None:
     raw = await _read(answer, MAX_ERROR_BYTES)
     try:
         error = read_error(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         error = None
     raise StatusError(
         error.message if error else f"the upstream answered {answer.status_code}",

@@ -42,7 +42,7 @@ def read_error(body: Any) -> ErrorBody | None:
 def broken_stream(body: Any) -> StreamBroken:
     """The exception for a body with an error that came inside a stream."""
     message, type_, code = read_error(body) or ErrorBody(_NO_MESSAGE)
-    return StreamBroken(message, type=type_, code=code)
+    return StreamBroken(message, type=type_, code=code, quoted=True)
 
 
 def _from_error(error: Any) -> ErrorBody:

@@ -41,9 +41,9 @@ class NamedEvent(bytes):
         return event
 
 
-def is_event_stream(content_type: str) -> bool:
-    """Whether a `content-type` header announces what a Decoder reads."""
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+def media_type(content_type: str) -> str:
+    """A `content-type` header without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 class Decoder:

@@ -9,7 +9,8 @@ end
 
 -- Puts a job into its tenant's backlog. score: its place there.
 -- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
--- virtual time, so it gets no credit for having slept.
+-- virtual time, so it gets no credit for having slept, or where its last job ended, if that is later:
+-- else a tenant with one job at a time would always be first.
 -- recoveries: how often it has lost its worker; see keys.py on suspects.
 local SUSPICIOUS = 3
 local has_turn = {}
@@ -19,6 +20,7 @@ local function place(job, route, tenant, score, recoveries)
   redis.call('ZADD', backlog, score, job)
   if has_turn[backlog] then return end
   has_turn[backlog] = true
-  local virtual_time = redis.call('HGET', KEY.gate .. route, 'virtual_time') or '0'
-  redis.call('ZADD', KEY.turns .. route, 'NX', virtual_time, tenant)
+  local virtual_time = tonumber(redis.call('HGET', KEY.gate .. route, 'virtual_time') or 0)
+  local served = tonumber(redis.call('ZSCORE', KEY.served .. route, tenant) or 0)
+  redis.call('ZADD', KEY.turns .. route, 'NX', stamp(math.max(virtual_time, served)), tenant)
 end

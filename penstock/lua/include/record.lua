@@ -2,14 +2,15 @@
 -- include: place
 -- A field that was never written counts as 0 or empty: waiting jobs are many, so they are small.
 local function read_record(job)
-  local f = redis.call('HMGET', KEY.job .. job, 'state', 'tenant', 'route', 'attempt',
-    'recoveries', 'rings', 'created_at', 'available_at', 'priority', 'deadline', 'result_ttl',
-    'idempotency_key', 'cancel_reason')
+  local f = redis.call('HMGET', KEY.job .. job, 'state', 'tenant', 'route', 'attempt', 'excused',
+    'recoveries', 'rings', 'first_ring', 'created_at', 'available_at', 'priority', 'deadline',
+    'result_ttl', 'idempotency_key', 'cancel_reason')
   if not f[1] then return nil end
   return {
     state = f[1], tenant = f[2], route = f[3], attempt = f[4] or '0',
-    recoveries = tonumber(f[5] or 0), rings = tonumber(f[6] or 0),
-    arrival = arrival_of(tonumber(f[8] or f[7]), f[9]), deadline = f[10] or '',
-    result_ttl = tonumber(f[11]), idempotency_key = f[12] or '', cancel_reason = f[13],
+    excused = tonumber(f[5] or 0), recoveries = tonumber(f[6] or 0),
+    rings = tonumber(f[7] or 0), first_ring = tonumber(f[8] or 1),
+    arrival = arrival_of(tonumber(f[10] or f[9]), f[11]), deadline = f[12] or '',
+    result_ttl = tonumber(f[13]), idempotency_key = f[14] or '', cancel_reason = f[15],
   }
 end
