@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
 from typing import NamedTuple
 
 import click
@@ -55,7 +58,8 @@ class LazyGroup(click.Group):
         """Run the command; what it left in stdout's buffer counts as its own failure."""
         try:
             result: object = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:  # click would make a plain 1 of it, which says "the job failed"
             from ops.failure import PIPE_CLOSED, discard_output
 
@@ -66,12 +70,22 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="penstock", message="%(prog)s %(version)s")
-def penstock() -> None:
+@click.option("--lifeline", is_flag=True, hidden=True, help="Stop when stdin ends.")
+def penstock(lifeline: bool) -> None:
     """Chat completions as jobs: in through Redis, answered by Celery workers, followed live.
 
     Exit status: 0 done; 1 the job failed, was cancelled or expired; 2 wrong usage, request or
     configuration; 3 Redis cannot be reached. Results go to stdout, everything else to stderr.
     """
+    if lifeline:
+        threading.Thread(target=_stop_with_stdin, name="lifeline", daemon=True).start()
+
+
+def _stop_with_stdin() -> None:
+    """Whoever started us holds the other end; when it is gone, stop as on SIGTERM."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -18,6 +19,9 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE: the reader of our stdout has left, which is its good right."""
 
 
+_UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO}
+
+
 def report(error: Exception) -> int:
     """Say what went wrong, for people; the exit status."""
     match error:
@@ -32,6 +36,10 @@ def report(error: Exception) -> int:
         case PenstockError():
             _say(str(error))
             return status_of(error)
+        case OSError() if error.errno in _UNWRITABLE:
+            discard_output()
+            _say(f"cannot write the output: {error.strerror}")
+            return 1
         case _:
             return _unexpected(error)
 
@@ -75,6 +83,7 @@ def _debugging() -> bool:
 def discard_output() -> None:
     """What is still buffered cannot be written: keep the interpreter's exit from trying again."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before we began
+            sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

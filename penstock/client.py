@@ -165,10 +165,12 @@ class Client:
 
     def get(self, id_: str) -> JobRecord:
         """A job's record; raises JobNotFound."""
-        return _found(self.get_many([id_])[0], id_)
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            return _found(_ask_record(pipeline, id_).execute(), id_)
 
     def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
-        """Records in the order of the ids, None where there is none."""
+        """Records in the order of the ids, without their requests; None where there is none."""
         asked = list(ids)
         pipeline = self.store.redis.pipeline(transaction=False)
         with mapped_errors(self.store.url):
@@ -177,17 +179,17 @@ class Client:
     def list(
         self, tenant: str = "default", state: JobState | None = None, limit: int = 50
     ) -> Iterator[JobRecord]:
-        """A tenant's jobs, newest first, at most `limit` that are in the state."""
-        found, start = 0, 0
+        """A tenant's jobs, newest first, at most `limit` that are in the state; no requests."""
+        found, start, page = 0, 0, _page(state, limit)
         while found < limit:
             with mapped_errors(self.store.url):
-                ids = self.store.redis.zrevrange(keys.jobs(tenant), start, start + BATCH - 1)
+                ids = self.store.redis.zrevrange(keys.jobs(tenant), start, start + page - 1)
             for record in _in_state(self.get_many(map(bytes.decode, ids)), state, limit - found):
                 found += 1
                 yield record
-            if len(ids) < BATCH:
+            if len(ids) < page:
                 return
-            start += BATCH
+            start += page
 
     def last_event(self, id_: str) -> Event | None:
         """The newest event of a job."""
@@ -244,10 +246,12 @@ class AsyncClient:
 
     async def get(self, id_: str) -> JobRecord:
         """A job's record; raises JobNotFound."""
-        return _found((await self.get_many([id_]))[0], id_)
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            return _found(await _ask_record(pipeline, id_).execute(), id_)
 
     async def get_many(self, ids: Iterable[str]) -> list[JobRecord | None]:
-        """Records in the order of the ids, None where there is none."""
+        """Records in the order of the ids, without their requests; None where there is none."""
         asked = list(ids)
         pipeline = self.store.redis.pipeline(transaction=False)
         with mapped_errors(self.store.url):
@@ -256,18 +260,18 @@ class AsyncClient:
     async def list(
         self, tenant: str = "default", state: JobState | None = None, limit: int = 50
     ) -> AsyncIterator[JobRecord]:
-        """A tenant's jobs, newest first, at most `limit` that are in the state."""
-        found, start = 0, 0
+        """A tenant's jobs, newest first, at most `limit` that are in the state; no requests."""
+        found, start, page = 0, 0, _page(state, limit)
         while found < limit:
             with mapped_errors(self.store.url):
-                ids = await self.store.redis.zrevrange(keys.jobs(tenant), start, start + BATCH - 1)
+                ids = await self.store.redis.zrevrange(keys.jobs(tenant), start, start + page - 1)
             records = await self.get_many(map(bytes.decode, ids))
             for record in _in_state(records, state, limit - found):
                 found += 1
                 yield record
-            if len(ids) < BATCH:
+            if len(ids) < page:
                 return
-            start += BATCH
+            start += page
 
     async def last_event(self, id_: str) -> Event | None:
         """The newest event of a job."""
@@ -324,7 +328,9 @@ def _outcome_error(event: Event) -> JobError:
     match event.type:
         case EventType.FAILED:
             error = event.data["error"]
-            text = f"{event.job} failed after {event.data['attempts']} attempts: {error['message']}"
+            count = event.data["attempts"]
+            attempts = "1 attempt" if count == 1 else f"{count} attempts"
+            text = f"{event.job} failed after {attempts}: {error['message']}"
             return JobFailed(text, job=event.job, data=event.data)
         case EventType.CANCELLED:
             text = f"{event.job} was cancelled: {event.data['reason']}"
@@ -358,15 +364,30 @@ def _raise_first(results: list[Any]) -> None:
             raise result
 
 
+def _page(state: JobState | None, limit: int) -> int:
+    """How many jobs to look at in one round trip; where a state is asked for most may not match."""
+    return BATCH if state else min(limit, BATCH)
+
+
+def _ask_record(pipeline: Any, id_: str) -> Any:
+    return pipeline.hgetall(keys.job(id_)).xrevrange(keys.feed(id_), count=1)
+
+
 def _ask_records(pipeline: Any, ids: Iterable[str]) -> Any:
     for id_ in ids:
-        pipeline.hgetall(keys.job(id_))
+        pipeline.hmget(keys.job(id_), JobRecord.LISTED)
         pipeline.xrevrange(keys.feed(id_), count=1)
     return pipeline
 
 
 def _records(ids: Sequence[str], replies: list[Any]) -> list[JobRecord | None]:
-    return [_record(*each) for each in zip(ids, replies[::2], replies[1::2], strict=True)]
+    pairs = zip(ids, replies[::2], replies[1::2], strict=True)
+    return [_record(id_, _listed(values), entries) for id_, values, entries in pairs]
+
+
+def _listed(values: list[bytes | None]) -> dict[bytes, bytes]:
+    named = zip(JobRecord.LISTED, values, strict=True)
+    return {name.encode(): value for name, value in named if value is not None}
 
 
 def _record(id_: str, fields: dict[bytes, bytes], entries: list[Any]) -> JobRecord | None:
@@ -380,7 +401,8 @@ def _newest(entries: list[Any]) -> Event | None:
     return decode(entries[0][1][b"event"]) if entries else None
 
 
-def _found(record: JobRecord | None, id_: str) -> JobRecord:
+def _found(replies: list[Any], id_: str) -> JobRecord:
+    record = _record(id_, *replies)
     if record is None:
         raise commands.not_found(id_)
     return record

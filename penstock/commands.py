@@ -21,14 +21,11 @@ from penstock.errors import (
 from penstock.events import encode
 from penstock.job import RECORD_VERSION, JobRecord, JobSpec
 from penstock.scripts import Script, load
-from penstock.settings import Route, Settings
+from penstock.settings import Route, Settings, without_credentials
 from penstock.state import JobState
 
 LEASE = 10.0
 """Seconds a worker may be silent before its jobs are run by another."""
-
-MAX_RECOVERIES = 3
-"""How often a job may lose its worker and be run again, before it is taken for the cause."""
 
 MOST_ADMITTED = 200
 """Jobs that one call lets through: Redis is busy for some milliseconds then, others get in."""
@@ -279,7 +276,7 @@ def sweep(most: int = 500, lease: float = LEASE) -> Command[Swept]:
         counts = dict(zip(names, map(int, reply[0][1::2]), strict=True))
         return Swept(counts, list(zip(ended, states, strict=True)))
 
-    return Command(load("sweep"), [], [lease, MAX_RECOVERIES, most], parse)
+    return Command(load("sweep"), [], [lease, most], parse)
 
 
 def redrive(id_: str) -> Command[None]:
@@ -300,7 +297,7 @@ def register(template: str, celery: str, routes: dict[str, Route]) -> Command[No
     """Publish how to ring the workers, and their routes."""
     arguments: list[Argument] = [template, celery]
     for name, route in routes.items():
-        arguments += [name, route.concurrency, route.model]
+        arguments += [name, route.concurrency, route.model, without_credentials(route.url)]
     return Command(load("register"), [keys.DISPATCH], arguments, lambda reply: None)
 
 

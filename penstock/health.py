@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from penstock.errors import PenstockError
-from penstock.store import AsyncStore, Store, mapped_errors
+from penstock.store import Store, mapped_errors
 
 MINIMUM_REDIS = (7, 0)
 MINIMUM_VALKEY = (7, 2)
@@ -73,18 +73,6 @@ def server_problems(store: Store) -> list[Problem]:
     try:
         with mapped_errors(store.url):
             config = store.redis.config_get(*ASKED)
-    except PenstockError:  # CONFIG is forbidden or renamed
-        config = {}
-    return problems(info, _texts(config))
-
-
-async def server_problems_async(store: AsyncStore) -> list[Problem]:
-    """As `server_problems`, for asyncio."""
-    with mapped_errors(store.url):
-        info = await store.redis.info()
-    try:
-        with mapped_errors(store.url):
-            config = await store.redis.config_get(*ASKED)
     except PenstockError:  # CONFIG is forbidden or renamed
         config = {}
     return problems(info, _texts(config))

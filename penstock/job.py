@@ -7,12 +7,13 @@ Penstock treats the job; `JobSpec` is both, ready to be stored; `JobRecord` is w
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, ValuesView
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from pydantic import (
@@ -101,7 +102,7 @@ _SPEAKERS = frozenset({"system", "developer", "user", "tool"})
 class Message(BaseModel):
     """One message of a conversation; every other field is kept as it is."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     role: Annotated[str, Field(min_length=1)]
     content: str | list[dict[str, Any]] | None = None
@@ -167,7 +168,7 @@ class JobOptions(BaseModel):
     metadata: Annotated[dict[str, str], Field(default_factory=dict), AfterValidator(_fits_metadata)]
     result_ttl: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL)] | None = None
     conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    webhook: Annotated[str, Field(pattern=r"^https?://", max_length=2048)] | None = None
+    webhook: Annotated[str, Field(pattern=r"^https?://[^/\s]+\S*$", max_length=2048)] | None = None
 
 
 OPTION_NAMES = frozenset(JobOptions.model_fields)
@@ -202,6 +203,10 @@ class JobSpec(msgspec.Struct, frozen=True):
             RequestTooLarge: the body is over MAX_REQUEST_BYTES.
         """
         body = {name: value for name, value in given.items() if name not in OPTION_NAMES}
+        if isinstance(messages := body.get("messages"), Iterable) and not isinstance(
+            messages, str | bytes | Mapping | list
+        ):
+            body["messages"] = list(messages)
         options = _checked(JobOptions, {k: v for k, v in given.items() if k in OPTION_NAMES})
         _checked(ChatRequest, body)
         request = _encode(body)
@@ -226,9 +231,25 @@ def _checked(model: type[T], given: Mapping[str, Any]) -> T:
 def _encode(body: dict[str, Any]) -> bytes:
     """The body as JSON, in the order it was given, so that its digest is stable for its sender."""
     try:
-        return msgspec.json.encode(body)
-    except (TypeError, ValueError, RecursionError) as error:
+        request = msgspec.json.encode(body)
+        if b"null" in request:  # what msgspec makes of a number that JSON cannot write
+            _refuse_infinity(body)
+        return request
+    except (TypeError, ValueError) as error:
         raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the request is nested too deeply") from None
+
+
+def _refuse_infinity(value: Any) -> None:
+    """Raise ValueError for a float that is infinite or no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number in JSON")
+    if isinstance(value, Mapping):
+        value = value.values()
+    if isinstance(value, list | tuple | ValuesView):
+        for each in value:
+            _refuse_infinity(each)
 
 
 class Usage(BaseModel):
@@ -316,6 +337,9 @@ class JobRecord(BaseModel):
     request: bytes = Field(b"", repr=False, exclude=True)
     outcome: dict[str, Any] | None = Field(None, repr=False)
 
+    LISTED: ClassVar[tuple[str, ...]]
+    """The fields of the HASH that a listing reads: all but the request, which can be megabytes."""
+
     @classmethod
     def from_fields(cls, id_: str, fields: Mapping[bytes, bytes], outcome: Any = None) -> JobRecord:
         """Build it from the record's HASH."""
@@ -329,3 +353,7 @@ class JobRecord(BaseModel):
     def counted_attempt(self) -> int:
         """How often the upstream has been asked on this job's account, handbacks not counted."""
         return self.attempt - self.excused
+
+
+_NOT_LISTED = {"id", "request", "outcome"}
+JobRecord.LISTED = (*(JobRecord.model_fields.keys() - _NOT_LISTED), "waiting_since")

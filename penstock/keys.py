@@ -26,7 +26,7 @@ CATALOGUE = {
     # ZSET of waiting jobs by priority and arrival: <route>:<tenant>.
     "backlog": PREFIX + "backlog:",
     # ZSET of waiting jobs that lost their worker three times, by arrival: <route>. They run one by
-    # one, so that the one that kills workers is alone when it does.
+    # one, so that it is clear which of them kills workers.
     "suspects": PREFIX + "suspects:",
     # ZSET of the tenants with waiting jobs, by virtual time: <route>.
     "turns": PREFIX + "turns:",
@@ -37,7 +37,7 @@ CATALOGUE = {
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
-    #   concurrency, model, virtual_time, suspect (the one that was admitted last)
+    #   concurrency, model, url, virtual_time, suspect (the one that was admitted last)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
-from penstock.settings import Settings
+from penstock.settings import Settings, wants_colours
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -62,7 +62,9 @@ def _renderers(style: str) -> list[Processor]:
     if style == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [
+        structlog.dev.ConsoleRenderer(colors=wants_colours(sys.stderr), exception_formatter=plain)
+    ]
 
 
 def _foreign_action(logger: Any, method: str, event: EventDict) -> EventDict:

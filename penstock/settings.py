@@ -10,9 +10,10 @@ import os
 import socket
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -38,7 +39,20 @@ DEFAULT_ROUTE = "default"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
+"""Where an upstream is, up to what comes before /chat/completions."""
+
+
+def _fits_a_header(token: SecretStr | None) -> SecretStr | None:
+    """A token goes into an HTTP header: visible ASCII only, see RFC 9110 5.5."""
+    if token and not all("!" <= letter <= "~" for letter in token.get_secret_value()):
+        raise ValueError("a token is visible ASCII characters, without spaces or line ends")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 Price = Annotated[float, Field(ge=0, description="USD per 1M tokens")]
 
 
@@ -68,9 +82,9 @@ class Prices(Frozen):
 class Route(Frozen):
     """One upstream model: where it is, what it is called, what it takes and costs."""
 
-    url: str
+    url: BaseUrl
     model: str
-    token: SecretStr | None = None
+    token: Token | None = None
     token_env: str | None = Field(None, description="environment variable that holds the token")
     concurrency: Annotated[int, Field(ge=1)] = 200
     timeouts: Timeouts = Timeouts()
@@ -80,7 +94,7 @@ class Route(Frozen):
 class RouteOverrides(Frozen):
     """A `[routes.NAME]` table: what is left out comes from the top-level settings."""
 
-    url: str | None = None
+    url: BaseUrl | None = None
     model: str | None = None
     token_env: str | None = None
     concurrency: Annotated[int, Field(ge=1)] = 200
@@ -98,9 +112,9 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, repr=False, description="default: the embedded server, if it runs"
     )
-    upstream_url: str = "https://api.deepinfra.com/v1/openai"
-    token: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("token", "DEEPINFRA_TOKEN"), repr=False
+    upstream_url: BaseUrl = "https://api.deepinfra.com/v1/openai"
+    token: Token | None = Field(
+        None, validation_alias=AliasChoices("PENSTOCK_TOKEN", "DEEPINFRA_TOKEN"), repr=False
     )
     model: str = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
     config: Path = Path("penstock.toml")
@@ -114,8 +128,10 @@ class Settings(BaseSettings):
     result_ttl: Annotated[int, Field(ge=1, le=3_660 * 86_400)] = 86_400
 
     concurrency: Annotated[int, Field(ge=1)] = 500
-    flush_interval: Annotated[float, Field(ge=0, description="seconds; 0 sends each delta")] = 0.05
-    drain_timeout: Annotated[float, Field(ge=0)] = 25
+    flush_interval: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="seconds; 0 sends each delta")
+    ] = 0.05
+    drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 25
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     watchdog_timeout: Seconds = 30
     worker_routes: Annotated[tuple[Name, ...], NoDecode] | None = Field(
@@ -125,7 +141,9 @@ class Settings(BaseSettings):
     @field_validator("worker_routes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (name.strip() for name in value.split(","))))
 
     @model_validator(mode="after")
     def _names_a_readable_config(self) -> Settings:
@@ -143,8 +161,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then `penstock.toml`."""
-        config = Path(os.environ.get("PENSTOCK_CONFIG", "penstock.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+        toml = TomlConfigSettingsSource(settings_cls, _config_path())
+        return init_settings, env_settings, toml
 
     @classmethod
     def load(cls, **arguments: Any) -> Settings:
@@ -153,8 +171,9 @@ class Settings(BaseSettings):
             return cls(**arguments)
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from None
-        except ValueError as error:  # penstock.toml is not TOML
-            raise ConfigurationError(f"penstock.toml cannot be read: {error}") from None
+        except (ValueError, OSError) as error:  # the file is not TOML, or not ours to read
+            text = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"{_config_path()} cannot be read: {text}") from None
 
     @property
     def socket_path(self) -> Path:
@@ -202,18 +221,27 @@ class Settings(BaseSettings):
         if given.token_env:
             secret = os.environ.get(given.token_env)
             token = SecretStr(secret) if secret else None
-        return Route(
-            url=(given.url or self.upstream_url).rstrip("/"),
-            model=given.model or self.model,
-            token=token,
-            **given.model_dump(exclude={"url", "model", "token"}),
-        )
+        try:
+            return Route(
+                url=(given.url or self.upstream_url).rstrip("/"),
+                model=given.model or self.model,
+                token=token,
+                **given.model_dump(exclude={"url", "model", "token"}),
+            )
+        except ValidationError:
+            raise ConfigurationError(
+                f"{given.token_env} holds no token: visible ASCII characters, without spaces"
+            ) from None
 
 
 def without_credentials(url: str) -> str:
-    """The URL without user and password."""
+    """The URL without user, password and query; nothing of what is no URL."""
     scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else "(no URL)"
+
+
+def _config_path() -> Path:
+    return Path(os.environ.get("PENSTOCK_CONFIG", "penstock.toml"))
 
 
 def _listens(path: Path) -> bool:
@@ -235,6 +263,12 @@ def _explain(error: ValidationError) -> str:
         shown = f"{name} (PENSTOCK_{name.upper()})" if len(place) == 1 else name
         lines.append(f"{shown}: {mistake['msg']}" if name else mistake["msg"])
     return "invalid settings: " + "; ".join(lines)
+
+
+def wants_colours(stream: TextIO) -> bool:
+    """Whether a person looks at it, and has not refused; see https://no-color.org."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and not dumb
 
 
 def child_environment(**extra: str) -> dict[str, str]:

@@ -40,6 +40,8 @@ COMMAND_TIMEOUT = 10.0
 MAX_CONNECTIONS = 64
 """Of one AsyncStore; commands are short, so few connections serve many coroutines."""
 
+MAX_PORT = 65_535
+
 RETRIES = 2
 """Every script may be sent twice, so a lost connection is retried at once, briefly."""
 
@@ -61,6 +63,10 @@ def map_error(error: BaseException, url: str) -> PenstockError:
         return ConfigurationError(
             f"Redis at {shown} refuses these credentials: {text}. Check PENSTOCK_REDIS_URL"
         )
+    if "DB index" in str(error):
+        return ConfigurationError(
+            f"Redis at {shown} has no database of that number. Check PENSTOCK_REDIS_URL"
+        )
     if isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith("OOM"):
         return StoreFull(
             f"Redis at {shown} is at its memory limit and takes no new jobs; "
@@ -73,7 +79,8 @@ def map_error(error: BaseException, url: str) -> PenstockError:
         )
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailable(
-            f"cannot reach Redis at {shown}: {text}. Start it, or set PENSTOCK_REDIS_URL"
+            f"cannot reach Redis at {shown}: {text}. "
+            "Start it, run one here with `penstock up`, or set PENSTOCK_REDIS_URL"
         )
     return StoreError(f"Redis at {shown} answered: {text}")
 
@@ -103,6 +110,21 @@ def _check_url(url: str) -> None:
             f"PENSTOCK_REDIS_URL is {without_credentials(url)!r}; it must begin with "
             "redis://, rediss:// or unix://"
         )
+    try:
+        redis.Connection(**_connection_arguments(url))  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, OverflowError):
+        raise ConfigurationError(
+            "PENSTOCK_REDIS_URL cannot be read: write special characters of the password as "
+            "%-escapes (# is %23, / is %2F, @ is %40), and check port, database and options"
+        ) from None
+
+
+def _connection_arguments(url: str) -> dict[str, Any]:
+    """What a URL says, as a connection takes it; raises ValueError."""
+    options: dict[str, Any] = dict(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
+    if int(options.get("port", 0)) > MAX_PORT:
+        raise ValueError("no such port")
+    return {n: v for n, v in options.items() if n not in ("connection_class", "path")}
 
 
 def _by_name(command: Command[Any]) -> tuple[Any, ...]:
@@ -190,7 +212,8 @@ class AsyncStore:
         forgot it, a peer that lost its power) may have met them all, and a new one may work.
         """
         try:
-            return await asyncio.wait_for(self.run(command), seconds)
+            async with asyncio.timeout(seconds):
+                return await self.run(command)
         except TimeoutError:
             await self.redis.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(

@@ -144,15 +144,19 @@ def list_jobs(state: str | None, tenant: str, limit: int, as_json: bool) -> None
 def cancel(jobs: tuple[str, ...]) -> None:
     """Stop jobs, whether they wait or run."""
     with Client() as client:
-        _each(jobs, lambda job: _STOPPED[client.cancel(job)])
+
+        def stop(job: str) -> str:
+            state = client.cancel(job)
+            if state not in _STOPPED:
+                raise InvalidTransition(f"{job} is {state} already; there is nothing to cancel")
+            return _STOPPED[state]
+
+        _each(jobs, stop)
 
 
 _STOPPED = {
     JobState.RUNNING: "is being stopped by its worker",
     JobState.CANCELLED: "cancelled",
-    JobState.COMPLETED: "had completed already",
-    JobState.FAILED: "had failed already",
-    JobState.EXPIRED: "had expired already",
 }
 
 

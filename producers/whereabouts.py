@@ -39,7 +39,8 @@ def watching(client: Client, job: str) -> Callable[[], str]:
 
     def look() -> str:
         try:
-            return where(client.get(job), time.time())
+            (record,) = client.get_many([job])  # without its request, which may be large
+            return where(record, time.time()) if record else ""
         except StoreUnavailable:
             return f"reconnecting to Redis at {client.settings.safe_url}"
         except PenstockError:

@@ -8,11 +8,14 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
+import celery.apps.worker
 from celery import signals
+from celery.exceptions import SecurityWarning
 from celery.worker import state as worker_state
 from prometheus_client import start_http_server
 
@@ -34,6 +37,9 @@ from worker.upstream.client import Upstream
 EXIT_UNFIT = 75
 """Exit status of a worker that hears nothing, or whose loops died: EX_TEMPFAIL of sysexits.h, start
 another."""
+
+INTERRUPTED = 1
+"""What Celery calls the exit of a worker that was stopped with Ctrl-C and has drained."""
 
 LEAVE_TIMEOUT = 30.0
 """Seconds a worker that must leave gets beyond its drain_timeout; after that it is killed."""
@@ -78,17 +84,27 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             "worker_started", routes=list(routes), concurrency=pool.limit, server=settings.safe_url
         )
         _collect_less()
-        loops = [asyncio.create_task(relay.run()), asyncio.create_task(keeper.run())]
+        loops = [asyncio.create_task(loop) for loop in (relay.run(), *keeper.loops())]
         for loop in loops:
             loop.add_done_callback(partial(_on_loop_end, leave))
         try:
             yield attempts
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await _end(loops)
             await upstream.close()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
+
+
+async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them until they have ended.
+
+    Once is not enough: Python 3.11's `wait_for`, which redis-py uses, forgets a cancellation that
+    comes just when what it waits for is done.
+    """
+    while running := [loop for loop in loops if not loop.done()]:
+        for loop in running:
+            loop.cancel()
+        await asyncio.wait(running, timeout=0.2)
 
 
 class WorkerPool(AsyncioPool):
@@ -113,8 +129,11 @@ def run(settings: Settings) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
-    worker.start()
-    return int(worker.exitcode or 0)
+    celery.apps.worker.safe_say = lambda *_: None  # its farewells go to stdout, unstructured
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)  # of root and pickle; we take only JSON
+        worker.start()
+    return 0 if worker.exitcode in (None, INTERRUPTED) else int(worker.exitcode)
 
 
 def check_server(settings: Settings, strict: bool = False) -> None:

@@ -71,7 +71,8 @@ class Attempts:
         """Claim, for at most a lease: by then the sweep has rung again."""
         claim = commands.claim(job, secrets.token_hex(8))
         try:
-            claimed: Claim | Refusal = await asyncio.wait_for(self._persist(claim), LEASE)
+            async with asyncio.timeout(LEASE):
+                claimed: Claim | Refusal = await self._persist(claim)
         except TimeoutError:
             claimed = Refusal("out of reach")
         if isinstance(claimed, Refusal):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable
+from queue import Empty
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,9 @@ TASK = "penstock.attempt"
 CELERY_VERSION: str = celery.__version__
 
 _JOB, _ROUTE, _TAG = "@@job@@", "@@route@@", "@@tag@@"
+
+REFUSED_PAUSE = 0.5
+"""Seconds until a server that refused to hand out a message is asked again."""
 
 _TRANSPORT: dict[str, Any] = {
     "global_keyprefix": PREFIX,
@@ -77,6 +82,14 @@ class ToughChannel(Channel):  # type: ignore[misc]  # kombu has no type informat
     def _size(self, queue: str) -> int:
         with self.conn_or_acquire() as client:
             return int(client.llen(queue))
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """A server that cannot write its disk refuses the pop: ask again in a moment."""
+        try:
+            return super()._brpop_read(**options)
+        except self.ResponseError:
+            time.sleep(REFUSED_PAUSE)
+            raise Empty from None
 
     def _queue_bind(self, *arguments: Any) -> None:
         """Bindings route what Celery publishes; our messages are pushed by scripts."""

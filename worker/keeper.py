@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,10 @@ ROUND = 0.5
 """Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
 
 
+NEWS = ("rung", "recovered", "lost", "cancelled", "expired")
+"""What a sweep did that is worth a line; that delays end and records go is everyday business."""
+
+
 class Order(msgspec.Struct):
     """What comes on the control channel: stop this job."""
 
@@ -35,7 +40,7 @@ class Order(msgspec.Struct):
 
 
 class Keeper:
-    """Runs the loops until cancelled.
+    """The loops, and what they need.
 
     Args:
         store: where the leases are.
@@ -70,12 +75,13 @@ class Keeper:
         self._quiet_since = time.monotonic()
         self._deaf = False
 
-    async def run(self) -> None:
-        """All loops; each goes on by itself when Redis comes back."""
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._every("renew", BEAT, self._renew))
-            loops.create_task(self._every("sweep", ROUND, self._sweep))
-            loops.create_task(self._every("control", 0, self._listen))
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """All loops; each goes on by itself when Redis comes back, until it is cancelled."""
+        return [
+            self._every("renew", BEAT, self._renew),
+            self._every("sweep", ROUND, self._sweep),
+            self._every("control", 0, self._listen),
+        ]
 
     async def _every(self, name: str, period: float, work: Callable[[], Awaitable[None]]) -> None:
         away = False
@@ -101,11 +107,10 @@ class Keeper:
         swept: Swept = await self._store.run(commands.sweep())
         for route, state in swept.ended:
             telemetry.JOBS.labels(route, state).inc()
-        done = {name: count for name, count in swept.counts.items() if count}
-        for name, count in done.items():
+        for name, count in swept.counts.items():
             telemetry.SWEPT.labels(name).inc(count)
-        if done.keys() - {"due", "forgotten"}:
-            telemetry.log("swept", **done)
+        if any(swept.counts[name] for name in NEWS):
+            telemetry.log("swept", **swept.counts)
         for route in self._routes:
             await self._admit(route)
         await self._watch()

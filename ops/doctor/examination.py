@@ -9,7 +9,7 @@ from ops.doctor.finding import Finding
 from ops.doctor.routes import check_routes
 from ops.doctor.server import check_server
 from ops.doctor.settings import read_settings
-from ops.doctor.workers import check_workers
+from ops.doctor.workers import check_workers, published_urls
 from penstock import PenstockError, Settings, StoreUnavailable
 from penstock.store import Store
 
@@ -30,9 +30,10 @@ class Examination:
         yield from found
         if settings is None:
             return
+        self._urls: dict[str, str] = {}
         yield from self._redis(settings)
         self.doing = "asking the upstream"
-        yield from check_routes(settings)
+        yield from check_routes(settings, self._urls)
 
     def _redis(self, settings: Settings) -> Iterator[Finding]:
         """Without a server there are no workers to be found."""
@@ -42,6 +43,7 @@ class Examination:
                 yield from check_server(store)
                 self.doing = "pinging the workers"
                 yield from check_workers(settings, store)
+                self._urls = published_urls(settings, store)
         except StoreUnavailable as error:
             advice = "or run one here: penstock up"
             yield Finding("server", "unreachable", str(error), advice)

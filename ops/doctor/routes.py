@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from ops.doctor.finding import Finding
@@ -14,9 +14,21 @@ from worker.upstream.client import Upstream
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
-def check_routes(settings: Settings) -> list[Finding]:
-    """All at the same time."""
-    return asyncio.run(_check_all(settings.served_routes.items()))
+def check_routes(settings: Settings, published: Mapping[str, str]) -> Iterator[Finding]:
+    """All at the same time, where the workers ask; that may be elsewhere than these settings say.
+
+    Args:
+        settings: with the routes.
+        published: URLs by route, as the workers published them.
+    """
+    routes = dict(settings.served_routes)
+    for name, route in routes.items():
+        if (url := published.get(name, route.url)) != route.url:
+            routes[name] = Route(url=url, model=route.model)  # our token is not for them
+            text = f"the workers ask {url}, these settings say {route.url}"
+            advice = "give both the same settings, unless this is a simulation"
+            yield Finding(f"route {name}", "warning", text, advice)
+    yield from asyncio.run(_check_all(routes.items()))
 
 
 async def _check_all(routes: Iterable[tuple[str, Route]]) -> list[Finding]:

@@ -33,6 +33,13 @@ def check_workers(settings: Settings, store: Store) -> Iterator[Finding]:
         yield Finding("workers", "warning", "none answers; jobs would wait", advice)
 
 
+def published_urls(settings: Settings, store: Store) -> dict[str, str]:
+    """Where the workers ask, by route, where they have said so."""
+    with mapped_errors(store.url):
+        urls = {name: store.redis.hget(keys.gate(name), "url") for name in settings.served_routes}
+    return {name: url.decode() for name, url in urls.items() if url}
+
+
 def _waiting(settings: Settings, store: Store) -> list[str]:
     """The routes that jobs wait on."""
     with mapped_errors(store.url):

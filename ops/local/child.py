@@ -50,19 +50,21 @@ def program(
     ready: Callable[[], bool] | None = None,
     ready_timeout: float = READY_TIMEOUT,
     output: Path | None = None,
+    lifeline: bool = False,
 ) -> Child:
     """A child started from a command line, with `env` on top of the inherited environment.
 
-    What it prints goes to our stderr, or is appended to the file `output`. Its start raises
+    What it prints goes to our stderr, or is appended to the file `output`. A program with a
+    `lifeline` knows what to do when its stdin ends: see `Process.spawn`. Its start raises
     ConfigurationError if the program or that file cannot be opened.
     """
 
     def start() -> Process:
         if output is None:
-            return Process.spawn(argv, env=env, output=INHERITED_STDERR)
+            return Process.spawn(argv, env=env, output=INHERITED_STDERR, lifeline=lifeline)
         try:
             with open(output, "ab") as file:
-                return Process.spawn(argv, env=env, output=file)
+                return Process.spawn(argv, env=env, output=file, lifeline=lifeline)
         except OSError as error:
             raise ConfigurationError(f"cannot write {output}: {error.strerror}") from error
 

@@ -16,8 +16,9 @@ from penstock.errors import StoreError
 from penstock.settings import DEFAULT_ROUTE, RouteOverrides, Settings
 from penstock.store import Store, mapped_errors
 
-PENSTOCK = (sys.executable, "-P", "-m", "ops.cli")
-"""This installation's own command line; -P: whatever lies in the current directory stays out."""
+PENSTOCK = (sys.executable, "-P", "-m", "ops.cli", "--lifeline")
+"""This installation's own command line; -P: whatever lies in the current directory stays out. A
+child's stdin is its lifeline: a worker that outlived `penstock up` would take jobs unseen."""
 
 LOCALHOST = "127.0.0.1"
 SPARE_SECONDS = 10.0
@@ -36,6 +37,7 @@ def worker(
         env={"PENSTOCK_REDIS_URL": url, **env},
         ready=ready,
         output=log,
+        lifeline=True,
     )
     return replace(child, explain=lambda: last_lines(log)) if log else child
 
@@ -47,6 +49,7 @@ def simulator(port: int) -> Child:
         "simulator",
         [*PENSTOCK, "simulator", "--host", LOCALHOST, "--port", str(port), *pace],
         ready=port_answers(LOCALHOST, port),
+        lifeline=True,
     )
 
 

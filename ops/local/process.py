@@ -44,16 +44,19 @@ class Process:
         output: int | IO[bytes] = INHERITED_STDERR,
         pass_fds: Sequence[int] = (),
         umask: int = -1,
+        lifeline: bool = False,
     ) -> Process:
         """Start a program in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
+        With `lifeline` its stdin is a pipe that we hold open: it ends when we are gone, however
+        that came. See `--lifeline` in ops/cli.py.
         It inherits the environment, with `env` on top, and the umask unless one is given. Raises
         ConfigurationError if it cannot be started.
         """
         try:
             popen = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=child_environment(**(env or {})),
@@ -129,6 +132,8 @@ class Process:
         self._kill_group()
         if self._popen is not None:
             self.status = self._popen.wait()
+            if self._popen.stdin:
+                self._popen.stdin.close()
         pidfd, self._pidfd = self._pidfd, None
         if pidfd is not None:
             os.close(pidfd)

@@ -29,7 +29,6 @@ from ops.local.probe import Answer, listener, ping
 from ops.local.process import Process
 from ops.local.server_log import ServerLog
 from penstock.errors import ConfigurationError
-from penstock.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -247,29 +246,3 @@ class EmbeddedServer:
             f"a server for {self.state_dir} (pid {pid}) holds its lock but does not answer: "
             f"end it with kill -9 {pid}, or set PENSTOCK_STATE_DIR to another directory"
         )
-
-
-def ensure_server(settings: Settings) -> tuple[str, EmbeddedServer | None]:
-    """The URL of a server that answers, and the embedded one if the caller is to stop it.
-
-    A configured `redis_url` is used as it is and nothing is started. An embedded server that runs
-    is used too; it is the caller's to stop only if its owner is gone. Raises ConfigurationError.
-    """
-    if settings.redis_url:
-        return settings.redis_url, None
-    server = EmbeddedServer(settings.state_dir)
-    while True:
-        try:
-            server.start()
-        except ServerRunning:
-            if _await_other(server):
-                return server.url, None
-        else:
-            return server.url, server
-
-
-def _await_other(server: EmbeddedServer) -> bool:
-    """Wait while another process's server loads its data; whether it is ready then."""
-    while (answer := ping(server.socket_path)) is Answer.LOADING:
-        time.sleep(POLL_INTERVAL)
-    return answer is Answer.READY

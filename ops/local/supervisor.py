@@ -2,8 +2,8 @@
 
 Children come in groups. A group is started when the one before it is ready, and stopped when the
 one after it has ended: workers can still reach their server while they drain. If the supervisor
-itself is killed with SIGKILL its children go on: the next start adopts the server, and workers
-that were left behind keep their leases, so no job is run twice.
+itself is killed with SIGKILL its children notice (their stdin ends) and stop in good order, all but
+the server: the next start adopts that.
 """
 
 from __future__ import annotations

@@ -50,4 +50,4 @@ def _child(settings: Settings, index: int) -> Child:
         argv += ["--routes", ",".join(settings.worker_routes)]
     if settings.metrics_port:
         argv += ["--metrics-port", str(settings.metrics_port + index)]
-    return program(f"worker-{index + 1}", argv)
+    return program(f"worker-{index + 1}", argv, lifeline=True)

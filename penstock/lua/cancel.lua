@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Stops a job: at once where no worker has it, else by telling that worker.
--- include: clock, record, conclude
+-- include: clock, data, record, conclude
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 reason
@@ -18,6 +18,5 @@ if record.state == 'running' then
   return {'cancelling'}
 end
 if redis.call('HEXISTS', KEYS[1], 'final') == 1 then return {'over', record.state} end
-conclude(id, record, 'cancelled', next_n(id, record.attempt), clock(),
-  cjson.encode({ reason = reason, completion = cjson.null }))
+conclude(id, record, 'cancelled', next_n(id, record.attempt), clock(), cancelled_data(reason))
 return {'cancelled'}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- A worker takes an admitted job: next attempt, lease, `started`.
--- include: clock, record, conclude
+-- include: clock, data, record, conclude
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 holder: a token that no other claim uses  3 lease in seconds
@@ -30,8 +30,7 @@ end
 if record.state ~= 'admitted' then return refused('refused', record.state) end
 
 if record.deadline ~= '' and tonumber(record.deadline) <= now then
-  conclude(id, record, 'expired', next_n(id, record.attempt), now,
-    '{"deadline":' .. record.deadline .. '}')
+  conclude(id, record, 'expired', next_n(id, record.attempt), now, expired_data(record.deadline))
   return refused('ended', 'expired')
 end
 

@@ -1,7 +1,7 @@
 #!lua
 -- Accepts jobs: writes each record, queues or schedules it, emits `queued`.
 -- Refused whole when Redis is at its memory limit (no allow-oom flag): nothing is written then.
--- include: clock, emit, place
+-- include: clock, data, emit, place
 --
 -- KEYS  none
 -- ARGV  for each job:
@@ -76,8 +76,7 @@ local function enqueue(at, last)
   else
     place(id, route, tenant, arrival_of(available, priority), 0)
   end
-  emit(id, 0, 1, 'queued', now,
-    '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}')
+  emit(id, 0, 1, 'queued', now, queued_data(route, tenant, priority))
   return {state, id}
 end
 

@@ -1,6 +1,6 @@
 #!lua
 -- Runs a failed job again, by hand: a new feed, its attempts counted anew, attempt numbers go on.
--- include: clock, record, emit, place
+-- include: clock, data, record, emit, place
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 a token that no other call has
@@ -27,6 +27,5 @@ redis.call('HSET', KEYS[1], 'state', 'queued', 'waiting_since', stamp(now),
   'excused', record.attempt, 'redriven', ARGV[2])
 place(id, record.route, record.tenant, record.arrival, 0)
 local priority = redis.call('HGET', KEYS[1], 'priority')
-emit(id, record.attempt, n, 'queued', now, '{"route":"' .. record.route .. '","tenant":"'
-  .. record.tenant .. '","priority":' .. priority .. '}')
+emit(id, record.attempt, n, 'queued', now, queued_data(record.route, record.tenant, priority))
 return {'queued'}

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires. Every worker runs
 -- it twice a second; it does nothing twice, so there is no leader to lose.
--- include: clock, record, conclude, restart, ring
+-- include: clock, data, record, conclude, restart, ring
 --
 -- KEYS  none
--- ARGV  1 lease in seconds  2 recoveries a job may have  3 at most this many of each kind
+-- ARGV  1 lease in seconds  2 at most this many of each kind
 -- reply {{name, count...}, {route, state...}}   names: due, rung, recovered, lost, cancelled,
 --       expired, forgotten; then each job that ended
 
-local lease, allowed, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = clock()
 local counts = { due = 0, rung = 0, recovered = 0, lost = 0, cancelled = 0, expired = 0,
   forgotten = 0 }
@@ -51,11 +51,10 @@ end
 local function recover(id, record)
   local n = next_n(id, record.attempt)
   if record.cancel_reason then
-    conclude(id, record, 'cancelled', n, now,
-      cjson.encode({ reason = record.cancel_reason, completion = cjson.null }))
+    conclude(id, record, 'cancelled', n, now, cancelled_data(record.cancel_reason))
     return count_end('cancelled', record, 'cancelled')
   end
-  if record.recoveries >= allowed then
+  if record.recoveries >= MAX_RECOVERIES then
     conclude(id, record, 'failed', n, now, cjson.encode({
       attempts = tonumber(record.attempt) - record.excused, error = { type = 'worker_lost', code = cjson.null,
         status = cjson.null, message = 'the job lost its worker ' .. record.recoveries + 1
@@ -84,8 +83,7 @@ local function expire(id)
   local record = read_record(id)
   if not record or record.state == 'running' or redis.call('HEXISTS', KEY.job .. id, 'final') == 1
   then return end
-  conclude(id, record, 'expired', next_n(id, record.attempt), now,
-    '{"deadline":' .. record.deadline .. '}')
+  conclude(id, record, 'expired', next_n(id, record.attempt), now, expired_data(record.deadline))
   count_end('expired', record, 'expired')
 end
 

@@ -150,7 +150,7 @@ def test_a_broken_attempt_is_declared_void(
 def test_a_failed_job_is_an_exit_status(cli: CommandLine, client: Client, registered: None) -> None:
     """Whoever follows gets 1 and the error on stderr; show tells it; retry runs it again."""
     job = failed(client)
-    text = f"penstock: {job} failed after 1 attempts: no such model\n"
+    text = f"penstock: {job} failed after 1 attempt: no such model\n"
     assert cli("follow", job) == (1, "", text)
     shown = cli("show", job)
     assert shown.status == 0

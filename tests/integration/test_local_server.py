@@ -18,9 +18,8 @@ import pytest
 from ops.local.append_only import AppendOnlyFile
 from ops.local.binary import find_binary
 from ops.local.probe import listener
-from ops.local.server import EmbeddedServer, ServerRunning, ensure_server
+from ops.local.server import EmbeddedServer, ServerRunning
 from penstock.errors import ConfigurationError
-from penstock.settings import Settings
 
 REDIS = shutil.which("redis-server")
 BINARIES = [
@@ -303,23 +302,6 @@ def test_a_port_that_is_taken_shows_the_last_words(state_dir: Path) -> None:
             server.start()
     with EmbeddedServer(state_dir) as server:  # the failed start left nothing in the way
         assert server.is_ready()
-
-
-def test_a_configured_url_starts_nothing(state_dir: Path) -> None:
-    """With PENSTOCK_REDIS_URL set, no server is started and no directory is touched."""
-    settings = Settings.load(redis_url="redis://elsewhere:6379/0", state_dir=state_dir / "none")
-    assert ensure_server(settings) == ("redis://elsewhere:6379/0", None)
-    assert not (state_dir / "none").exists()
-
-
-def test_ensure_server_starts_once_and_then_reuses(state_dir: Path) -> None:
-    """The first caller gets a server to stop, the second only its URL."""
-    settings = Settings.load(state_dir=state_dir)
-    url, server = ensure_server(settings)
-    assert server is not None
-    with server:
-        assert ensure_server(settings) == (url, None)
-        assert url == settings.server_url
 
 
 def test_a_start_returns_when_the_data_is_loaded(state_dir: Path, binary: Path) -> None:

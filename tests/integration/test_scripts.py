@@ -29,6 +29,8 @@ from penstock.state import TERMINAL, TRANSITIONS, JobState
 from penstock.store import Store
 
 LIMIT = 3
+MAX_RECOVERIES = 3
+"""Of lua/include/place.lua."""
 
 
 @dataclass
@@ -218,7 +220,7 @@ class JobLives(RuleBasedStateMachine):
             return
         if model.cancelling:
             model.go(JobState.CANCELLED)
-        elif model.recoveries == commands.MAX_RECOVERIES:
+        elif model.recoveries == MAX_RECOVERIES:
             model.go(JobState.FAILED)
         else:
             model.go(JobState.QUEUED)
@@ -256,7 +258,7 @@ class JobLives(RuleBasedStateMachine):
         return [job for job, model in self.models.items() if model.state in states]
 
     def suspects(self, jobs: list[str]) -> list[str]:
-        return [job for job in jobs if self.models[job].recoveries >= 3]
+        return [job for job in jobs if self.models[job].recoveries >= MAX_RECOVERIES]
 
     def record(self, job: str) -> dict[str, str]:
         fields = self.store.redis.hgetall(keys.job(job))

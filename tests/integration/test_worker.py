@@ -230,9 +230,11 @@ def test_no_line_of_the_log_gives_anything_away(client: Client, start_worker: St
     refusal = Fault("status", status=422, form="detail", error=CANARY_PROMPT)
     quote = {"message": CANARY_PROMPT, "type": CANARY_PROMPT, "code": CANARY_PROMPT}
     refusals = (
-        refusal, Fault("status", status=422, error=quote), Fault("error_object", event=3, error=quote),
+        refusal,
+        Fault("status", status=422, error=quote),
+        Fault("error_object", event=3, error=quote),
         Fault("bad_json", event=3),
-    )  # fmt: skip
+    )
     for script in (SLOW, *(Script(fault=fault) for fault in refusals)):
         job = ask(client, script, max_attempts=1)
         if script is SLOW:

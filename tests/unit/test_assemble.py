@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -14,13 +15,21 @@ from penstock.errors import StreamBroken
 from penstock.settings import Prices
 from worker.upstream.assemble import Assembler
 from worker.upstream.choice import Choice
-from worker.upstream.delta import ChoiceDelta, Deltas, merge
+from worker.upstream.delta import ChoiceDelta, Deltas
 from worker.upstream.sse import NamedEvent
 
 Chunk = dict[str, Any]
 PRICES = Prices(input=1, output=10, cached_input=0.5)
 DEEP = b'{"choices":[{"index":0,"delta":' + b'{"x":' * 800 + b"1" + b"}" * 800 + b"}]}"
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, "estimated_cost": 0.25}
+
+
+def merge(*batches: Iterable[ChoiceDelta]) -> list[ChoiceDelta]:
+    """Neighbouring lists of deltas as one, with one delta a choice."""
+    deltas = Deltas()
+    for batch in batches:
+        deltas.add(batch)
+    return deltas.take()
 
 
 def assembler(n: int = 1) -> Assembler:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest, RequestTooLarge
-from penstock.job import MAX_REQUEST_BYTES, OPTION_NAMES, Completion, JobSpec, new_id
+from penstock.job import (
+    MAX_REQUEST_BYTES,
+    OPTION_NAMES,
+    ChatRequest,
+    Completion,
+    JobSpec,
+    new_id,
+)
 
 CANARY = "canary-prompt-7f3a"
 MESSAGES = [{"role": "user", "content": CANARY}]
@@ -22,7 +29,7 @@ values = st.recursive(
     max_leaves=8,
 )
 names = st.text(min_size=1).filter(
-    lambda name: name not in OPTION_NAMES | {"n", "model", "max_tokens", "max_completion_tokens"}
+    lambda name: name not in OPTION_NAMES | ChatRequest.model_fields.keys()
 )
 
 
@@ -62,6 +69,15 @@ WRONG = {
     "attempts of zero": ({"messages": MESSAGES, "max_attempts": 0}, "max_attempts: "),
     "no time to read the result": ({"messages": MESSAGES, "result_ttl": 0}, "result_ttl: "),
     "webhook without scheme": ({"messages": MESSAGES, "webhook": "example.com"}, "webhook: "),
+    "n as text": ({"messages": MESSAGES, "n": "2"}, "n: "),
+    "n as a fraction": ({"messages": MESSAGES, "n": 2.0}, "n: "),
+    "max_tokens as a truth": ({"messages": MESSAGES, "max_tokens": True}, "max_tokens: "),
+    "stream_options of a list": ({"messages": MESSAGES, "stream_options": [1]}, "stream_options"),
+    "a user who says nothing": ({"messages": [{"role": "user"}]}, "needs content"),
+    "content of bytes": ({"messages": [{"role": "user", "content": b"x"}]}, "content"),
+    "no number": ({"messages": MESSAGES, "temperature": float("nan")}, "JSON"),
+    "infinity inside": ({"messages": MESSAGES, "x": [{"y": float("inf")}]}, "JSON"),
+    "kept for ever": ({"messages": MESSAGES, "result_ttl": 10**30}, "result_ttl: "),
     "not JSON": ({"messages": MESSAGES, "extra": object()}, "JSON"),
 }
 
@@ -75,6 +91,13 @@ def test_a_wrong_field_is_named_and_its_value_is_not_shown(
         JobSpec.build(given_)
     assert names in str(refusal.value)
     assert CANARY not in str(refusal.value) + repr(refusal.value)
+
+
+def test_messages_may_come_from_anywhere() -> None:
+    """A tuple or a generator of messages is as good as a list."""
+    for messages in (tuple(MESSAGES), iter(MESSAGES)):
+        spec = JobSpec.build({"messages": messages})
+        assert msgspec.json.decode(spec.request) == {"messages": MESSAGES}
 
 
 def test_a_body_over_the_limit_is_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from penstock import Settings
 from penstock.errors import ConfigurationError, UnknownRoute
+from penstock.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,42 @@ def test_a_route_takes_what_it_does_not_say_from_the_top(
     assert default.timeouts.total == 900
 
 
+def test_only_penstocks_own_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TOKEN that a CI system sets for itself is never sent to an upstream."""
+    monkeypatch.setenv("TOKEN", "of-somebody-else")
+    assert Settings.load().token is None
+    monkeypatch.setenv("DEEPINFRA_TOKEN", "ours")
+    token = Settings.load().token
+    assert token is not None
+    assert token.get_secret_value() == "ours"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:canary#er@127.0.0.1:1/0", "redis://:canary/er@127.0.0.1/0",
+     "redis://127.0.0.1:99999/0", "redis://127.0.0.1/0?canary=1", "redis:/:canary@x"],
+)  # fmt: skip
+def test_a_redis_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    """What cannot be read may hold a password in an unexpected place."""
+    with pytest.raises(ConfigurationError, match="PENSTOCK_REDIS_URL") as error:
+        Store(url)
+    assert "canary" not in str(error.value)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file that PENSTOCK_CONFIG names."""
+    (tmp_path / "other.toml").write_text("= broken")
+    monkeypatch.setenv("PENSTOCK_CONFIG", "other.toml")
+    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"):
+        Settings.load()
+
+
+def test_route_names_may_have_spaces_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PENSTOCK_WORKER_ROUTES is split at commas, spaces aside."""
+    monkeypatch.setenv("PENSTOCK_WORKER_ROUTES", "default, fast")
+    assert Settings.load().worker_routes == ("default", "fast")
+
+
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither settings nor routes show a token or a password when they are printed."""
     monkeypatch.setenv("DEEPINFRA_TOKEN", "canary-token")
@@ -65,6 +102,10 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PENSTOCK_LOG", "xml", "log (PENSTOCK_LOG): "),
         ("PENSTOCK_CONFIG", "missing.toml", "missing.toml, which is not a file"),
         ("PENSTOCK_WORKER_ROUTES", "a:b", "worker_routes"),
+        ("PENSTOCK_UPSTREAM_URL", "nothttp", "upstream_url (PENSTOCK_UPSTREAM_URL): "),
+        ("PENSTOCK_DRAIN_TIMEOUT", "inf", "drain_timeout (PENSTOCK_DRAIN_TIMEOUT): "),
+        ("PENSTOCK_RESULT_TTL", "9" * 30, "result_ttl (PENSTOCK_RESULT_TTL): "),
+        ("DEEPINFRA_TOKEN", "abc\ndef", "visible ASCII"),
     ],
 )
 def test_a_wrong_variable_is_named(

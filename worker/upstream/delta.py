@@ -70,14 +70,6 @@ class Deltas:
         return deltas
 
 
-def merge(*batches: Iterable[ChoiceDelta]) -> list[ChoiceDelta]:
-    """Join neighbouring lists of deltas into one with one delta a choice."""
-    deltas = Deltas()
-    for batch in batches:
-        deltas.add(batch)
-    return deltas.take()
-
-
 class _Text(list[str]):
     """Text in pieces: joined once at the end, not copied for each token."""
 

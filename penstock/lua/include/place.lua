@@ -11,11 +11,11 @@ end
 -- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
 -- virtual time, so it gets no credit for having slept, or where its last job ended, if that is later:
 -- else a tenant with one job at a time would always be first.
--- recoveries: how often it has lost its worker; see keys.py on suspects.
-local SUSPICIOUS = 3
+-- recoveries: how often it has lost its worker. On its last chance it is a suspect: see keys.py.
+local MAX_RECOVERIES = 3
 local has_turn = {}
 local function place(job, route, tenant, score, recoveries)
-  if recoveries >= SUSPICIOUS then return redis.call('ZADD', KEY.suspects .. route, score, job) end
+  if recoveries >= MAX_RECOVERIES then return redis.call('ZADD', KEY.suspects .. route, score, job) end
   local backlog = KEY.backlog .. route .. ':' .. tenant
   redis.call('ZADD', backlog, score, job)
   if has_turn[backlog] then return end
