@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Iterable, Mapping, ValuesView
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -59,7 +60,13 @@ def new_id(now: float | None = None) -> str:
     """A new job id: `job_` and a ULID: 48 bits of milliseconds, 80 random bits, in base 32."""
     milliseconds = int((time.time() if now is None else now) * 1000)
     high, low = _HALVES.unpack(os.urandom(16))
-    return f"job_{_digits(milliseconds, 50)}{_digits(high, 40)}{_digits(low, 40)}"
+    return f"job_{_moment_digits(milliseconds)}{_digits(high, 40)}{_digits(low, 40)}"
+
+
+@lru_cache(maxsize=1)
+def _moment_digits(milliseconds: int) -> str:
+    """Kept for the others of the same millisecond."""
+    return _digits(milliseconds, 50)
 
 
 def _digits(number: int, bits: int) -> str:
@@ -154,7 +161,7 @@ class JobOptions(BaseModel):
         webhook: where to report the end.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     route: Name = "default"
     tenant: Name = "default"
@@ -172,6 +179,7 @@ class JobOptions(BaseModel):
 
 
 OPTION_NAMES = frozenset(JobOptions.model_fields)
+DEFAULT_OPTIONS = JobOptions.model_validate({})
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -207,7 +215,8 @@ class JobSpec(msgspec.Struct, frozen=True):
             messages, str | bytes | Mapping | list
         ):
             body["messages"] = list(messages)
-        options = _checked(JobOptions, {k: v for k, v in given.items() if k in OPTION_NAMES})
+        asked = {name: value for name, value in given.items() if name in OPTION_NAMES}
+        options = _checked(JobOptions, asked) if asked else DEFAULT_OPTIONS
         _checked(ChatRequest, body)
         request = _encode(body)
         if len(request) > MAX_REQUEST_BYTES:

@@ -6,8 +6,8 @@ The one place that maps redis-py's errors, and the one that knows how to connect
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeVar
 
@@ -45,6 +45,7 @@ MAX_PORT = 65_535
 RETRIES = 2
 """Every script may be sent twice, so a lost connection is retried at once, briefly."""
 
+_BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 _UNREACHABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -163,19 +164,75 @@ class Store:
         return _results(commands, replies, self.url)
 
     def run_batches(self, batches: Iterable[Sequence[Command[Any]]]) -> Iterator[list[Any]]:
-        """As `run_all` for each batch, in order; one runs while the caller makes the next."""
-        with ThreadPoolExecutor(1, thread_name_prefix="penstock-batches") as runner:
-            running: Future[list[Any]] | None = None
+        """As `run_all` for each batch, in order; each is sent before the last one's replies come.
+
+        So the server works on one batch while the caller makes the next.
+        """
+        with mapped_errors(self.url):
+            lane = _Lane(self)
+        sent: deque[Sequence[Command[Any]]] = deque()
+        with lane:
             for batch in batches:
-                before, running = running, runner.submit(self.run_all, batch)
-                if before:
-                    yield before.result()
-            if running:
-                yield running.result()
+                lane.send(batch)
+                sent.append(batch)
+                if len(sent) > 1:
+                    yield lane.receive(sent.popleft())
+            while sent:
+                yield lane.receive(sent.popleft())
 
     def close(self) -> None:
         """Close the connections."""
         self.redis.close()
+
+
+class _Lane:
+    """One connection on which batches are sent ahead of the replies to earlier ones.
+
+    Whatever breaks it, it is never used again, so no reply can be taken for another batch's. Every
+    batch without replies by then is run by itself, which is safe: every script may come twice.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pool = store.redis.connection_pool
+        self._connection: Any = self._pool.get_connection()
+        self._whole = True
+        self._awaited = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._awaited:  # somebody was interrupted: replies will come that nobody reads
+            self._break()
+        self._pool.release(self._connection)
+
+    def send(self, batch: Sequence[Command[Any]]) -> None:
+        """Send without waiting."""
+        if not self._whole:
+            return
+        calls = [("EVALSHA", *_by_name(command)) for command in batch]
+        self._awaited += 1
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(calls))
+        except _BROKEN:
+            self._break()
+
+    def receive(self, batch: Sequence[Command[Any]]) -> list[Any]:
+        """The results of the oldest batch without results."""
+        try:
+            replies = [_reply(self._connection) for _ in batch] if self._whole else []
+        except _BROKEN:
+            self._break()
+            replies = []
+        self._awaited -= 1 if self._whole else 0
+        if not replies or _forgotten(replies):
+            return self._store.run_all(batch)
+        return _results(batch, replies, self._store.url)
+
+    def _break(self) -> None:
+        self._whole, self._awaited = False, 0
+        self._connection.disconnect()
 
 
 class AsyncStore:
@@ -241,6 +298,13 @@ def _forgotten(replies: Sequence[Any]) -> bool:
     Loading it first would be no better: it may be forgotten once more before it is called.
     """
     return any(isinstance(reply, exceptions.NoScriptError) for reply in replies)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError as error:
+        return error
 
 
 def _named(pipeline: Any, commands: Sequence[Command[Any]]) -> Any:
