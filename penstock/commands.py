@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
 from penstock import keys
 from penstock.errors import (
     IdempotencyConflict,
@@ -19,7 +21,7 @@ from penstock.errors import (
     UnknownRoute,
 )
 from penstock.events import encode
-from penstock.job import RECORD_VERSION, JobRecord, JobSpec
+from penstock.job import RECORD_VERSION, JobSpec
 from penstock.scripts import Script, load
 from penstock.settings import Route, Settings, without_credentials
 from penstock.state import JobState
@@ -138,12 +140,51 @@ def admit(route: str, most: int = MOST_ADMITTED) -> Command[int | None]:
     return Command(load("admit"), touched, [route, most], parse)
 
 
-class Claim(NamedTuple):
-    """A job that is ours for one attempt; its request stands apart, it can be megabytes."""
+class Claim(msgspec.Struct, frozen=True):
+    """A job that is ours for one attempt: what a worker needs of its record, and its request.
 
-    record: JobRecord
+    Attributes:
+        attempt: the fence.
+        model: what the job names, "" for the route's own.
+        available_at, started_at: seconds since the epoch by Redis's clock; from when it might run,
+            and when this attempt was claimed.
+        deadline: the same, None where it has none.
+        excused: attempts that do not count.
+        metadata: as JSON.
+        request: the body as JSON, every field kept.
+    """
+
+    id: str
     attempt: int
+    route: str
+    tenant: str
+    model: str
+    available_at: float
+    started_at: float
+    deadline: float | None
+    max_attempts: int
+    excused: int
+    metadata: bytes
     request: bytes
+
+    @classmethod
+    def from_fields(cls, id_: str, attempt: int, fields: dict[bytes, bytes]) -> Claim:
+        """Build it from the record's HASH."""
+        deadline = fields.get(b"deadline")
+        created = fields[b"created_at"]
+        return cls(
+            id_, attempt, fields[b"route"].decode(), fields[b"tenant"].decode(),
+            fields.get(b"model", b"").decode(),
+            float(fields.get(b"waiting_since", fields.get(b"available_at", created))),
+            float(fields[b"started_at"]), float(deadline) if deadline else None,
+            int(fields[b"max_attempts"]), int(fields.get(b"excused", 0)),
+            fields.get(b"metadata", b"{}"), fields[b"request"],
+        )  # fmt: skip
+
+    @property
+    def counted_attempt(self) -> int:
+        """How often the upstream has been asked on this job's account, with this one."""
+        return self.attempt - self.excused
 
 
 class Refusal(NamedTuple):
@@ -165,8 +206,7 @@ def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | Refusa
             about = (int(rest[0]), *rest[1:]) if rest else ()
             return Refusal(state, reply[0] == b"ended", *about)
         fields = dict(zip(reply[2::2], reply[3::2], strict=True))
-        request = fields.pop(b"request")
-        return Claim(JobRecord.from_fields(id_, fields), int(reply[1]), request)
+        return Claim.from_fields(id_, int(reply[1]), fields)
 
     return Command(load("claim"), [keys.job(id_)], [id_, holder, lease], parse)
 

@@ -59,7 +59,7 @@ class Attempts:
             delivery.accept()
             if stream is None:
                 return
-            self._leases.hold(stream.lease, delivery, stream.about)
+            self._leases.hold(stream.lease, delivery, stream)
         journal.claimed(stream)
         try:
             outcome = await self._answer(stream, delivery)
@@ -78,7 +78,7 @@ class Attempts:
         if isinstance(claimed, Refusal):
             journal.refused(job, claimed)
             return None
-        route = self._settings.route(claimed.record.route)
+        route = self._settings.route(claimed.route)
         return Stream(claimed, route, self._relay, self._pace)
 
     async def _answer(self, stream: Stream, delivery: Delivery) -> Outcome:
@@ -87,7 +87,7 @@ class Attempts:
             return _stopped(stream, delivery.stopped_by)
         try:
             stream.prepare()
-            with telemetry.STREAMS.labels(stream.record.route).track_inprogress():
+            with telemetry.STREAMS.labels(stream.job.route).track_inprogress():
                 await self._upstream.stream(stream.route, stream.content, stream.budget, stream)
             return Completed(stream.assembler.completion())
         except UpstreamError as error:
@@ -113,7 +113,7 @@ class Attempts:
         if isinstance(outcome, Interrupted):
             self.handed_back += 1
         with contextlib.suppress(StoreError):  # the keeper admits too
-            await self._store.run(commands.admit(stream.record.route))
+            await self._store.run(commands.admit(stream.job.route))
 
     async def _persist(self, command: Command[T]) -> T:
         """Run a command until Redis takes it: every script may be sent twice."""
@@ -136,16 +136,16 @@ async def _undisturbed(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _decide(stream: Stream, error: UpstreamError) -> Retry | Failed:
-    record = stream.record
-    now = (record.started_at or 0) + time.monotonic() - stream.started
-    if isinstance(error, TimedOut) and record.deadline is not None and now >= record.deadline:
+    job = stream.job
+    now = job.started_at + time.monotonic() - stream.started
+    if isinstance(error, TimedOut) and job.deadline is not None and now >= job.deadline:
         return Failed(TimedOut("the job's deadline passed while it ran", code="deadline"))
     return retry.decide(
         error,
-        attempt=record.counted_attempt,
-        max_attempts=record.max_attempts,
+        attempt=job.counted_attempt,
+        max_attempts=job.max_attempts,
         now=now,
-        deadline=record.deadline,
+        deadline=job.deadline,
         random=random.random,
     )
 
@@ -161,12 +161,12 @@ def _stopped(stream: Stream, by: Any) -> Outcome:
 
 def _transition(stream: Stream, outcome: Outcome) -> Command[Any]:
     """The one store transition that follows from an outcome."""
-    id_, attempt, n = stream.record.id, stream.attempt, stream.feed.n + 1
+    id_, attempt, n = stream.job.id, stream.job.attempt, stream.feed.n + 1
     match outcome:
         case Completed(completion):
             return commands.finish(id_, attempt, JobState.COMPLETED, n, completion)
         case Failed(error):
-            data = {"error": error.as_dict(), "attempts": stream.record.counted_attempt}
+            data = {"error": error.as_dict(), "attempts": stream.job.counted_attempt}
             return commands.finish(id_, attempt, JobState.FAILED, n, data)
         case Cancelled(reason, completion):
             data = {"reason": reason, "completion": completion}

@@ -16,9 +16,8 @@ from worker.stream import Stream
 
 def claimed(stream: Stream) -> None:
     """The attempt begins."""
-    record = stream.record
-    waited = max(0.0, (record.started_at or 0) - record.available_at)
-    telemetry.QUEUED.labels(record.route).observe(waited)
+    job = stream.job
+    telemetry.QUEUED.labels(job.route).observe(max(0.0, job.started_at - job.available_at))
     telemetry.log("job_claimed", **stream.about)
 
 
@@ -42,7 +41,7 @@ def broken(stream: Stream, error: Exception) -> None:
 def settled(stream: Stream, outcome: Outcome, accepted: bool) -> None:
     """The attempt has ended; `accepted` is False where a newer attempt has the job."""
     action, reason, fields = _LOGGERS[type(outcome)](outcome)
-    route = stream.record.route
+    route = stream.job.route
     telemetry.ATTEMPTS.labels(route, reason).inc()
     if not accepted:
         telemetry.log("outcome_refused", **stream.about, outcome=action)

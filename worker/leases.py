@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from penstock.commands import Lease, Stop
 from worker import telemetry
 from worker.pool import Delivery
 
 
+class Logged(Protocol):
+    """Something the log knows how to speak of."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Job, attempt, route and tenant."""
+
+
 class _Held(NamedTuple):
     lease: Lease
     delivery: Delivery
-    about: dict[str, Any]
+    stream: Logged
 
 
 class Leases:
@@ -39,15 +47,12 @@ class Leases:
         finally:
             self._expected.pop(job, None)
 
-    def hold(self, lease: Lease, delivery: Delivery, about: dict[str, Any]) -> None:
-        """Take a lease on; a zombie's older lease on the same job is stopped.
-
-        about: job, attempt, route and tenant, for the log.
-        """
+    def hold(self, lease: Lease, delivery: Delivery, stream: Logged) -> None:
+        """Take a lease on; a zombie's older lease on the same job is stopped."""
         if stop := self._expected.pop(lease.id, None):
             delivery.stop(stop)
         self.stop(Stop(lease.id, "lost", "superseded"))
-        self._held[lease.id] = _Held(lease, delivery, about)
+        self._held[lease.id] = _Held(lease, delivery, stream)
 
     def release(self, lease: Lease) -> None:
         """Give a lease up, unless the job is held anew by now."""
@@ -62,4 +67,4 @@ class Leases:
         if held is not None and held.delivery.stopped_by is None:
             held.delivery.stop(stop)
             if stop.verdict == "lost":
-                telemetry.log("lease_lost", **held.about, state=stop.detail)
+                telemetry.log("lease_lost", **held.stream.about, state=stop.detail)

@@ -19,32 +19,33 @@ class Stream:
     """What was claimed, where its deltas go, and what they add up to.
 
     Attributes:
+        job: what was claimed.
         content: the body for the upstream, as JSON; the job's own until `prepare`.
-        about: what each log line about it says.
         begun: whether the first token has come; a role alone is none.
     """
 
     def __init__(self, claim: Claim, route: Route, relay: Relay, pace: Pace) -> None:
-        self.record, self.attempt, self.route = claim.record, claim.attempt, route
-        self.lease = Lease(claim.record.id, claim.attempt, claim.record.route)
-        self.feed = Feed(claim.record.id, claim.attempt)
+        self.job, self.route, self.content = claim, route, claim.request
+        self.lease = Lease(claim.id, claim.attempt, claim.route)
+        self.feed = Feed(claim.id, claim.attempt)
         self.started = time.monotonic()
-        self.content = claim.request
         self.assembler = Assembler(prices=route.prices)
-        self.about = {
-            "job": claim.record.id, "attempt": claim.attempt, "route": claim.record.route,
-            "tenant": claim.record.tenant,
-        }  # fmt: skip
         self.begun = False
         self._relay = relay
         self._pace, self._slot = pace, pace.join()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What each log line about it says."""
+        job = self.job
+        return {"job": job.id, "attempt": job.attempt, "route": job.route, "tenant": job.tenant}
 
     def prepare(self) -> None:
         """Make the body for the upstream from the job's: a stream, with usage."""
         given: dict[str, Any] = msgspec.json.decode(self.content)
         body = {
             **given,
-            "model": self.record.model or self.route.model,
+            "model": self.job.model or self.route.model,
             "stream": True,
             "stream_options": {**(given.get("stream_options") or {}), "include_usage": True},
         }
@@ -68,7 +69,7 @@ class Stream:
             if not self.begun and any(choice["delta"].keys() - {"role"} for choice in deltas):
                 self.begun = True
                 waited = time.monotonic() - self.started
-                telemetry.FIRST_TOKEN.labels(self.record.route).observe(waited)
+                telemetry.FIRST_TOKEN.labels(self.job.route).observe(waited)
             self._relay.add(self.feed, deltas)
 
     async def turn(self) -> None:
@@ -81,10 +82,8 @@ class Stream:
 
         `started_at` is Redis's time at the claim, so this worker's clock does not matter.
         """
-        total, deadline = self.route.timeouts.total, self.record.deadline
-        if deadline is None or self.record.started_at is None:
-            return total
-        return min(total, deadline - self.record.started_at)
+        total, deadline = self.route.timeouts.total, self.job.deadline
+        return total if deadline is None else min(total, deadline - self.job.started_at)
 
 
 def _characters(messages: list[dict[str, Any]]) -> int:

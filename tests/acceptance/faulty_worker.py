@@ -93,7 +93,7 @@ def take_poison() -> None:
 
     async def command(self: AsyncStore, command: Command[Any]) -> Any:
         result = await run_command(self, command)
-        if isinstance(result, Claim) and "poison" in result.record.metadata:
+        if isinstance(result, Claim) and b"poison" in result.metadata:
             die()
         return result
 

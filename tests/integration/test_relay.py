@@ -54,7 +54,7 @@ class Bench:
     def feeds(self, count: int) -> list[Feed]:
         jobs = self.client.submit_many([{"messages": MESSAGES}] * count)
         claims = [self.client.store.run(commands.claim(job.id, job.id)) for job in jobs]
-        return [Feed(c.record.id, c.attempt) for c in claims if not isinstance(c, str)]
+        return [Feed(c.id, c.attempt) for c in claims if isinstance(c, commands.Claim)]
 
     def deltas(self, feed: Feed) -> list[Event]:
         events = self.client.store.redis.xrange(f"penstock:feed:{feed.id}", f"{feed.attempt}-2")
