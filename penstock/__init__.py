@@ -13,6 +13,7 @@
 from penstock.client import AsyncClient, AsyncJob, Client, Job
 from penstock.errors import (
     ConfigurationError,
+    ConversationBusy,
     IdempotencyConflict,
     InvalidRequest,
     InvalidTransition,
@@ -40,6 +41,7 @@ __all__ = [
     "Client",
     "Completion",
     "ConfigurationError",
+    "ConversationBusy",
     "Cursor",
     "Event",
     "EventType",

@@ -12,8 +12,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from penstock import keys
+from penstock import keys, limits
 from penstock.errors import (
+    ConversationBusy,
     IdempotencyConflict,
     InvalidRequest,
     InvalidTransition,
@@ -23,7 +24,7 @@ from penstock.errors import (
 from penstock.events import encode
 from penstock.job import RECORD_VERSION, JobSpec
 from penstock.scripts import Script, load
-from penstock.settings import Route, Settings, without_credentials
+from penstock.settings import Route, Settings, Tenant, without_credentials
 from penstock.state import JobState
 
 LEASE = 10.0
@@ -95,6 +96,8 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
     ]  # fmt: skip
     if spec.model:
         fields += ["model", spec.model]
+    if spec.max_tokens:
+        fields += ["max_tokens", spec.max_tokens]
     if options.metadata:
         fields += ["metadata", encode(options.metadata)]
     if options.conversation:
@@ -105,7 +108,7 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
     return [
         spec.id, options.tenant, options.route, known, options.priority,
         options.idempotency_key or "", spec.digest, options.delay or 0, options.deadline or "",
-        len(fields), *fields,
+        options.conversation or "", options.on_busy, len(fields), *fields,
     ]  # fmt: skip
 
 
@@ -120,6 +123,11 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
                 f"idempotency key {spec.options.idempotency_key!r} belongs to {rest[0]}, "
                 "which has another request; use a new key for a new request"
             )
+        case "busy":
+            return ConversationBusy(
+                f"conversation {spec.options.conversation!r} is at {rest[0]}; wait for its end, or "
+                "choose another on_busy"
+            )
         case "unknown_route":
             names = ", ".join(sorted({*rest, *settings.resolved_routes}))
             return UnknownRoute(f"there is no route {spec.options.route!r}; known routes: {names}")
@@ -127,15 +135,40 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             return Accepted(rest[0], JobState(kind), created=True)
 
 
-def admit(route: str, most: int = MOST_ADMITTED) -> Command[int | None]:
-    """Let waiting jobs through the gate; how many, or None where no worker has ever started."""
+class Admission(NamedTuple):
+    """What an admission came to, and how the gate stands.
+
+    Attributes:
+        admitted: jobs let through.
+        wait: seconds until time alone lets the next one through; None where it takes a job's end,
+            or nobody waits.
+        in_use, allowed: jobs admitted or running, and how many may be now.
+        paused: seconds until admission goes on, 0 where it is not paused.
+        breaker: `closed`, `open` or `half open`.
+    """
+
+    admitted: int
+    wait: float | None
+    in_use: int
+    allowed: int
+    paused: float
+    breaker: str
+
+
+def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
+    """Let waiting jobs through the gate; None where no worker has ever started."""
     touched = [
         keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route),
-        keys.served(route),
+        keys.served(route), keys.parked(route),
     ]  # fmt: skip
 
-    def parse(reply: list[Any]) -> int | None:
-        return int(reply[1]) if reply[0] == b"admitted" else None
+    def parse(reply: list[Any]) -> Admission | None:
+        if reply[0] != b"admitted":
+            return None
+        _, count, wait, in_use, allowed, paused, breaker = reply
+        return Admission(
+            count, float(wait) if wait else None, in_use, allowed, float(paused), breaker.decode()
+        )
 
     return Command(load("admit"), touched, [route, most], parse)
 
@@ -252,36 +285,73 @@ def append(events: Sequence[Argument]) -> Command[list[str]]:
     return Command(load("append"), [], events, parse)
 
 
+class Feedback(NamedTuple):
+    """What an attempt's end says about its upstream; see lua/include/feedback.lua."""
+
+    kind: Literal["ok", "busy", "broken", ""] = ""
+    retry_after: float = 0
+
+
+NOTHING_KNOWN = Feedback()
+
+
+class Used(NamedTuple):
+    """Tokens of one answer."""
+
+    prompt: int
+    answer: int
+
+
+class Settled(NamedTuple):
+    """What became of a settlement.
+
+    Attributes:
+        accepted: False where the fence has moved on.
+        cancel_asked: instead of being given back, the job is to be ended as cancelled, so.
+        news: what changed at the gate (`paused`, `slowed`, `opened`, `closed`), and by how much.
+    """
+
+    accepted: bool
+    cancel_asked: str | None = None
+    news: tuple[str, str] | None = None
+
+
+def _settled(reply: list[bytes]) -> Settled:
+    kind, *rest = (part.decode() for part in reply)
+    if kind == "stale":
+        return Settled(False)
+    if kind == "cancelled":
+        return Settled(False, cancel_asked=rest[0])
+    return Settled(True, news=(rest[0], rest[1]) if rest else None)
+
+
 def finish(
     id_: str,
     attempt: int,
     state: Literal[JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED],
     n: int,
     data: dict[str, Any],
-) -> Command[bool]:
-    """End a running job with its terminal event; False where the fence has moved on."""
-    arguments: list[Argument] = [id_, attempt, str(state), n, encode(data)]
-    return Command(load("finish"), [keys.job(id_)], arguments, lambda reply: reply[0] != b"stale")
-
-
-class CancelAsked(NamedTuple):
-    """Instead of being given back the job is to be ended as cancelled, for this reason."""
-
-    reason: str
+    used: Used | None = None,
+    feedback: Feedback = NOTHING_KNOWN,
+) -> Command[Settled]:
+    """End a running job with its terminal event."""
+    arguments: list[Argument] = [
+        id_, attempt, str(state), n, encode(data), *(used or ("", "")), *feedback,
+    ]  # fmt: skip
+    return Command(load("finish"), [keys.job(id_)], arguments, _settled)
 
 
 def requeue(
-    id_: str, attempt: int, reason: str, delay: float, mode: Literal["retry", "handback"]
-) -> Command[bool | CancelAsked]:
-    """Give a running job back; False where the fence has moved on."""
-
-    def parse(reply: list[bytes]) -> bool | CancelAsked:
-        if reply[0] == b"cancelled":
-            return CancelAsked(reply[1].decode())
-        return reply[0] != b"stale"
-
-    arguments: list[Argument] = [id_, attempt, reason, delay, mode]
-    return Command(load("requeue"), [keys.job(id_)], arguments, parse)
+    id_: str,
+    attempt: int,
+    reason: str,
+    delay: float,
+    mode: Literal["retry", "handback"],
+    feedback: Feedback = NOTHING_KNOWN,
+) -> Command[Settled]:
+    """Give a running job back."""
+    arguments: list[Argument] = [id_, attempt, reason, delay, mode, *feedback]
+    return Command(load("requeue"), [keys.job(id_)], arguments, _settled)
 
 
 def cancel(id_: str, reason: str) -> Command[JobState]:
@@ -333,11 +403,17 @@ def redrive(id_: str) -> Command[None]:
     return Command(load("redrive"), [keys.job(id_)], [id_, secrets.token_hex(8)], parse)
 
 
-def register(template: str, celery: str, routes: dict[str, Route]) -> Command[None]:
-    """Publish how to ring the workers, and their routes."""
-    arguments: list[Argument] = [template, celery]
+def register(
+    template: str, celery: str, routes: dict[str, Route], tenants: dict[str, Tenant]
+) -> Command[None]:
+    """Publish how to ring the workers, their routes, and the limits of both."""
+    arguments: list[Argument] = [template, celery, len(tenants)]
+    for name, tenant in tenants.items():
+        arguments += [name, limits.of_tenant(tenant)]
     for name, route in routes.items():
-        arguments += [name, route.concurrency, route.model, without_credentials(route.url)]
+        about = {"model": route.model, "url": without_credentials(route.url)}
+        fields = {**limits.of_route(route), **about}
+        arguments += [name, len(fields), *(part for field in fields.items() for part in field)]
     return Command(load("register"), [keys.DISPATCH], arguments, lambda reply: None)
 
 

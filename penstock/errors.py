@@ -7,7 +7,8 @@
     ├── InvalidRequest              the job as submitted cannot be accepted
     │   ├── RequestTooLarge         its body is over MAX_REQUEST_BYTES
     │   ├── UnknownRoute            it names a route nobody has configured
-    │   └── IdempotencyConflict     its idempotency key belongs to a job with another body
+    │   ├── IdempotencyConflict     its idempotency key belongs to a job with another body
+    │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
     ├── InvalidTransition           the job is not in a state that allows this
     ├── StoreError                  Redis did not do what was asked
@@ -57,6 +58,10 @@ class UnknownRoute(InvalidRequest):
 
 class IdempotencyConflict(InvalidRequest):
     """The idempotency key already belongs to a job with another request."""
+
+
+class ConversationBusy(InvalidRequest):
+    """The job's conversation is at another job, and `on_busy` is `reject`."""
 
 
 class JobNotFound(PenstockError):

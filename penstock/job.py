@@ -157,7 +157,10 @@ class JobOptions(BaseModel):
         max_attempts: how often the upstream is asked at most; default from the settings.
         metadata: your own strings, kept with the record.
         result_ttl: seconds the record and the feed are kept after the end.
-        conversation: jobs of one conversation belong together.
+        conversation: jobs of a tenant's conversation run one at a time, in their order.
+        on_busy: what to do where the conversation has jobs: `enqueue` behind them, `reject` this
+            one, `interrupt` (cancel the first, wait for its end), `replace` (cancel those that
+            wait).
         webhook: where to report the end.
     """
 
@@ -175,6 +178,7 @@ class JobOptions(BaseModel):
     metadata: Annotated[dict[str, str], Field(default_factory=dict), AfterValidator(_fits_metadata)]
     result_ttl: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL)] | None = None
     conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    on_busy: Literal["enqueue", "reject", "interrupt", "replace"] = "enqueue"
     webhook: Annotated[str, Field(pattern=r"^https?://[^/\s]+\S*$", max_length=2048)] | None = None
 
 
@@ -190,6 +194,7 @@ class JobSpec(msgspec.Struct, frozen=True):
         request: the body as JSON bytes, every field kept.
         digest: of the request and what else makes two submissions the same job.
         model: the model the body names, "" for the route's own.
+        max_tokens: the longest answer the body asks for, of all choices; 0 where it does not say.
         options: see JobOptions.
     """
 
@@ -197,6 +202,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     request: bytes
     digest: str
     model: str
+    max_tokens: int
     options: JobOptions
 
     def __repr__(self) -> str:
@@ -225,7 +231,8 @@ class JobSpec(msgspec.Struct, frozen=True):
                 "Send fewer or shorter messages"
             )
         digest = hashlib.blake2b(options.route.encode() + b"\0" + request, digest_size=16)
-        return cls(new_id(), request, digest.hexdigest(), body.get("model") or "", options)
+        model = body.get("model") or ""
+        return cls(new_id(), request, digest.hexdigest(), model, _max_tokens(body), options)
 
 
 def _checked(model: type[T], given: Mapping[str, Any]) -> T:
@@ -235,6 +242,11 @@ def _checked(model: type[T], given: Mapping[str, Any]) -> T:
         mistakes = error.errors(include_input=False, include_url=False)
         lines = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes[:10]]
         raise InvalidRequest("invalid request: " + "; ".join(lines)) from None
+
+
+def _max_tokens(body: Mapping[str, Any]) -> int:
+    most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+    return int(most) * int(body.get("n") or 1)
 
 
 def _encode(body: dict[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ CATALOGUE = {
     #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
     #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
+    #   max_tokens, reserved, charged (tokens, see settle.lua),
     #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
@@ -33,11 +34,32 @@ CATALOGUE = {
     # ZSET of the tenants that were served lately, by the virtual time their last job ended:
     # <route>. Those that lie behind the gate's own virtual time are dropped.
     "served": PREFIX + "served:",
+    # ZSET of the tenants with waiting jobs that are at their own limits: <route>. By the time from
+    # which their next job may pass; +inf where one of their running jobs must end first.
+    "parked": PREFIX + "parked:",
+    # HASH of tenants' limits as the settings publish them, "*" for all others: see limits.py.
+    "limits": PREFIX + "limits",
+    # HASH, what a tenant with limits has used: <tenant>.
+    #   requests_paid, tokens_paid (see meter.lua)
+    "tenant": PREFIX + "tenant:",
+    # SET of a tenant's admitted and running jobs, on all routes: <tenant>.
+    "running": PREFIX + "running:",
+    # ZSET of the jobs of a conversation that have not ended, in their order: <tenant>:<name>.
+    "conversation": PREFIX + "conversation:",
+    # HASH of the tokens a route let through in the last minute, by half seconds: <route>.
+    "window": PREFIX + "window:",
+    # HASH, how many answers of each size a route gave lately, and their count: <route>.
+    "outputs": PREFIX + "outputs:",
     # ZSET of admitted and running jobs by when the keeper must look (next ring, or end of the
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
-    #   concurrency, model, url, virtual_time, suspect (the one that was admitted last)
+    #   concurrency, concurrency_min, requests, tokens (rates, see limits.py), tokens_per_minute,
+    #   model, url: as the settings say. virtual_time, suspect (the one that was admitted last),
+    #   requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate, output_mean
+    #   (tokens), first_rate, first_at (first attempts a second), cut_at, cut_from (concurrency),
+    #   paused_until, failures, open_until, opened (how often in a row), probe (the job that tries
+    #   a broken upstream)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
@@ -98,6 +120,11 @@ def queue(route: str) -> str:
 def served(route: str) -> str:
     """ZSET: the tenants that a route has served lately."""
     return CATALOGUE["served"] + route
+
+
+def parked(route: str) -> str:
+    """ZSET: the tenants that wait for their own limits on a route."""
+    return CATALOGUE["parked"] + route
 
 
 def turns(route: str) -> str:

@@ -39,6 +39,7 @@ DEFAULT_ROUTE = "default"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
+Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
@@ -86,9 +87,23 @@ class Route(Frozen):
     model: str
     token: Token | None = None
     token_env: str | None = Field(None, description="environment variable that holds the token")
-    concurrency: Annotated[int, Field(ge=1)] = 200
+    concurrency: Count = 200
+    concurrency_min: Count = 1
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    burst: Count = 10
     timeouts: Timeouts = Timeouts()
     prices: Prices = Prices()
+
+
+class Tenant(Frozen):
+    """What one tenant may use, over all routes, and its share where tenants compete."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    concurrency: Count | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    burst: Count = 10
 
 
 class RouteOverrides(Frozen):
@@ -97,7 +112,11 @@ class RouteOverrides(Frozen):
     url: BaseUrl | None = None
     model: str | None = None
     token_env: str | None = None
-    concurrency: Annotated[int, Field(ge=1)] = 200
+    concurrency: Count = 200
+    concurrency_min: Count = 1
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    burst: Count = 10
     timeouts: Timeouts = Timeouts()
     prices: Prices = Prices()
 
@@ -123,11 +142,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     routes: dict[Name, RouteOverrides] = Field(default_factory=dict)
+    tenants: dict[Name | Literal["*"], Tenant] = Field(
+        default_factory=dict, description="limits by tenant; `*` for all others"
+    )
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     result_ttl: Annotated[int, Field(ge=1, le=3_660 * 86_400)] = 86_400
 
-    concurrency: Annotated[int, Field(ge=1)] = 500
+    concurrency: Count = 500
     flush_interval: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="seconds; 0 sends each delta")
     ] = 0.05

@@ -80,7 +80,7 @@ def client(settings: Settings) -> Iterator[Client]:
 @pytest.fixture
 def registered(store: Store, settings: Settings) -> None:
     """As if a worker had started: the gate is open, though nobody claims."""
-    store.run(register(render_template(), CELERY_VERSION, settings.resolved_routes))
+    store.run(register(render_template(), CELERY_VERSION, settings.resolved_routes, {}))
 
 
 @pytest.fixture

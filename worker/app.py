@@ -69,7 +69,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
     pool.drain_timeout = settings.drain_timeout
     signals.worker_shutting_down.connect(lambda **_: pool.wake(), weak=False)
     routes, leave = settings.served_routes, _leaving(settings)
-    registration = commands.register(render_template(), CELERY_VERSION, routes)
+    registration = commands.register(render_template(), CELERY_VERSION, routes, settings.tenants)
     async with AsyncStore.opened(settings.server_url) as store:
         leases, upstream = Leases(), Upstream()
         relay = Relay(store, _lose(leases), merge=settings.flush_interval > 0)

@@ -11,13 +11,22 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from penstock import commands
-from penstock.commands import LEASE, CancelAsked, Claim, Command, Refusal, Stop
+from penstock.commands import (
+    LEASE,
+    Claim,
+    Command,
+    Feedback,
+    Refusal,
+    Settled,
+    Stop,
+    Used,
+)
 from penstock.errors import AttemptBroken, StoreError, TimedOut, UpstreamError
 from penstock.outcome import Cancelled, Completed, Failed, Interrupted, Outcome, Retry
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore
-from worker import journal, retry, telemetry
+from worker import journal, retry, telemetry, verdict
 from worker.leases import Leases
 from worker.pace import Pace
 from worker.pool import DRAINED, Delivery
@@ -105,11 +114,11 @@ class Attempts:
         if isinstance(outcome, Interrupted) and outcome.reason == "lost":
             return
         await self._relay.drain(stream.feed)
-        accepted = await self._persist(_transition(stream, outcome))
-        if isinstance(accepted, CancelAsked):
-            outcome = Cancelled(accepted.reason, stream.assembler.partial())
-            accepted = await self._persist(_transition(stream, outcome))
-        journal.settled(stream, outcome, accepted)
+        settled = await self._persist(_transition(stream, outcome))
+        if settled.cancel_asked is not None:
+            outcome = Cancelled(settled.cancel_asked, stream.assembler.partial())
+            settled = await self._persist(_transition(stream, outcome))
+        journal.settled(stream, outcome, settled)
         if isinstance(outcome, Interrupted):
             self.handed_back += 1
         with contextlib.suppress(StoreError):  # the keeper admits too
@@ -159,19 +168,30 @@ def _stopped(stream: Stream, by: Any) -> Outcome:
     return Cancelled(reason, stream.assembler.partial())
 
 
-def _transition(stream: Stream, outcome: Outcome) -> Command[Any]:
+def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
     """The one store transition that follows from an outcome."""
     id_, attempt, n = stream.job.id, stream.job.attempt, stream.feed.n + 1
     match outcome:
         case Completed(completion):
-            return commands.finish(id_, attempt, JobState.COMPLETED, n, completion)
+            used = _used(completion)
+            return commands.finish(
+                id_, attempt, JobState.COMPLETED, n, completion, used, Feedback("ok")
+            )
         case Failed(error):
             data = {"error": error.as_dict(), "attempts": stream.job.counted_attempt}
-            return commands.finish(id_, attempt, JobState.FAILED, n, data)
+            feedback = verdict.of_error(error)
+            return commands.finish(id_, attempt, JobState.FAILED, n, data, None, feedback)
         case Cancelled(reason, completion):
             data = {"reason": reason, "completion": completion}
-            return commands.finish(id_, attempt, JobState.CANCELLED, n, data)
+            spent = _used(completion) if completion else None
+            return commands.finish(id_, attempt, JobState.CANCELLED, n, data, spent)
         case Retry(error, delay):
-            return commands.requeue(id_, attempt, error.reason, delay, "retry")
+            feedback = verdict.of_error(error)
+            return commands.requeue(id_, attempt, error.reason, delay, "retry", feedback)
         case Interrupted(reason):
             return commands.requeue(id_, attempt, reason, 0, "handback")
+
+
+def _used(completion: dict[str, Any]) -> Used:
+    usage = completion["usage"]
+    return Used(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from penstock.commands import Refusal
+from penstock.commands import Refusal, Settled
 from penstock.errors import UpstreamError
 from penstock.outcome import Cancelled, Completed, Failed, Interrupted, Outcome, Retry
 from worker import telemetry
@@ -38,12 +38,15 @@ def broken(stream: Stream, error: Exception) -> None:
     telemetry.log("attempt_broken", **stream.about, error=type(error).__name__, place=place)
 
 
-def settled(stream: Stream, outcome: Outcome, accepted: bool) -> None:
-    """The attempt has ended; `accepted` is False where a newer attempt has the job."""
+def settled(stream: Stream, outcome: Outcome, result: Settled) -> None:
+    """The attempt has ended, and the store has heard of it."""
+    if result.news:
+        kind, by = result.news
+        telemetry.log(f"route_{kind}", route=stream.job.route, by=by)
     action, reason, fields = _LOGGERS[type(outcome)](outcome)
     route = stream.job.route
     telemetry.ATTEMPTS.labels(route, reason).inc()
-    if not accepted:
+    if not result.accepted:
         telemetry.log("outcome_refused", **stream.about, outcome=action)
         return
     if isinstance(outcome, Completed | Failed | Cancelled):

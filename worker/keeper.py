@@ -15,6 +15,7 @@ from penstock.commands import Command, Stop, Swept
 from penstock.errors import StoreError
 from penstock.store import AsyncStore, mapped_errors
 from worker import telemetry
+from worker.admission import Admissions
 from worker.attempt import Attempts
 from worker.leases import Leases
 
@@ -27,6 +28,9 @@ RENEWAL_TIMEOUT = 1.5
 ROUND = 0.5
 """Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
 
+
+AWAY = 0.5
+"""Seconds until a server that is away is asked again."""
 
 NEWS = ("rung", "recovered", "lost", "cancelled", "expired")
 """What a sweep did that is worth a line; that delays end and records go is everyday business."""
@@ -81,7 +85,11 @@ class Keeper:
             self._every("renew", BEAT, self._renew),
             self._every("sweep", ROUND, self._sweep),
             self._every("control", 0, self._listen),
+            *(self._every("admit", 0, self._admissions(route).run) for route in self._routes),
         ]
+
+    def _admissions(self, route: str) -> Admissions:
+        return Admissions(self._store, route, self._registration)
 
     async def _every(self, name: str, period: float, work: Callable[[], Awaitable[None]]) -> None:
         away = False
@@ -96,7 +104,7 @@ class Keeper:
                     telemetry.log("store_away", loop=name, error=str(error))
                 away = True
             # Jitter, so that the workers of a fleet do not come at the same moment.
-            await asyncio.sleep(min(period, 0.5) if away else period * random.uniform(0.9, 1.1))
+            await asyncio.sleep(AWAY if away else period * random.uniform(0.9, 1.1))
 
     async def _renew(self) -> None:
         if leases := list(self._leases):
@@ -111,18 +119,7 @@ class Keeper:
             telemetry.SWEPT.labels(name).inc(count)
         if any(swept.counts[name] for name in NEWS):
             telemetry.log("swept", **swept.counts)
-        for route in self._routes:
-            await self._admit(route)
         await self._watch()
-
-    async def _admit(self, route: str) -> None:
-        """Let jobs through; a server that has lost its data is told again how to ring us."""
-        most = commands.MOST_ADMITTED
-        while (admitted := await self._store.run(commands.admit(route, most))) == most:
-            pass
-        if admitted is None:
-            await self._store.run(self._registration)
-            telemetry.log("registered_again", route=route)
 
     async def _watch(self) -> None:
         """Past versions of Celery went deaf after Redis came back; a supervisor can help then."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from penstock.commands import Admission
 from penstock.log import get_logger
 
 
@@ -54,6 +55,20 @@ ACTIONS: dict[str, Action] = {
         "warning", "outcome refused, a newer attempt has the job", (*ABOUT_JOB, "outcome")
     ),
     "lease_lost": Action("warning", "lease lost, stream stopped", (*ABOUT_JOB, "state")),
+    "route_paused": Action(
+        "warning",
+        "the upstream asked for a pause: nothing is admitted for so long",
+        ("route", "by"),
+    ),
+    "route_slowed": Action(
+        "warning", "the upstream is busy: fewer jobs at a time", ("route", "by")
+    ),
+    "route_opened": Action(
+        "error",
+        "the upstream fails: nothing is admitted for so long, then one job tries",
+        ("route", "by"),
+    ),
+    "route_closed": Action("info", "the upstream answers again", ("route", "by")),
     "swept": Action(
         "info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired", "forgotten")
     ),
@@ -90,7 +105,19 @@ FLUSHED = Histogram(
     "penstock_relay_flush_events", "Events in one write of the relay.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200),
 )  # fmt: skip
+ALLOWED = Gauge("penstock_route_allowed", "Jobs that may run at a time now.", ["route"])
+IN_USE = Gauge("penstock_route_in_use", "Jobs admitted or running.", ["route"])
+PAUSED = Gauge("penstock_route_paused_seconds", "Until admission goes on.", ["route"])
+BREAKER = Gauge("penstock_route_breaker", "0 closed, 1 half open, 2 open.", ["route"])
 SWEPT = Counter("penstock_swept_total", "Jobs the sweep moved, by what it did.", ["what"])
+
+
+def show_gate(route: str, admission: Admission) -> None:
+    """Set the gauges of a route's gate."""
+    ALLOWED.labels(route).set(admission.allowed)
+    IN_USE.labels(route).set(admission.in_use)
+    PAUSED.labels(route).set(admission.paused)
+    BREAKER.labels(route).set(("closed", "half open", "open").index(admission.breaker))
 
 
 def count_usage(route: str, usage: dict[str, Any]) -> None:

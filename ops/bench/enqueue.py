@@ -109,5 +109,5 @@ def _registered(stand: Stand) -> Settings:
     stand.reset()
     settings = Penstock(stand).settings()
     with closing(Store(settings.server_url)) as store:
-        store.run(commands.register(render_template(), CELERY_VERSION, settings.served_routes))
+        store.run(commands.register(render_template(), CELERY_VERSION, settings.served_routes, {}))
     return settings

@@ -1,62 +1,194 @@
 #!lua flags=allow-oom
--- The gate of a route: lets waiting jobs through while there is room, and rings a worker for each.
--- The only place that knows limits and order.
--- include: clock, ring
+-- The gate of a route: lets waiting jobs through while every limit has room, in fair order, and
+-- rings a worker for each. The only place that knows limits and order.
+--
+-- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
+-- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
+-- average over the tenant's weight. All checks of a job come before its first write.
+-- include: clock, ring, gate, tenant, window, place
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
---       5 served:<route>
+--       5 served:<route>  6 parked:<route>
 -- ARGV  1 route  2 at most this many in this call
--- reply {"admitted", count}
+-- reply {"admitted", count, wait, in use, allowed, paused for, breaker}
+--           wait: seconds until time alone lets the next one through, "" where it takes a job's
+--           end, or nobody waits; breaker: "closed", "open" or "half open"
 --       {"unready"}    no worker of this route has ever started: the keeper will admit
 
 local route, most = ARGV[1], tonumber(ARGV[2])
-local limit = tonumber(redis.call('HGET', KEYS[1], 'concurrency') or nil)
+local gate = read_gate(route)
 local template = redis.call('HGET', KEY.dispatch, 'template')
-if not limit or not template then return {'unready'} end
+if not gate or not template then return {'unready'} end
 
--- The tenant whose turn it is gives its first job; serving it moves its turn by one.
-local function take()
-  local turn = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-  if #turn == 0 then return nil end
-  local tenant, virtual_time = turn[1], tonumber(turn[2])
-  local backlog = KEY.backlog .. route .. ':' .. tenant
-  local first = redis.call('ZPOPMIN', backlog)[1]
-  if redis.call('EXISTS', backlog) == 0 then redis.call('ZREM', KEYS[2], tenant) end
-  if not first then return take() end
-  redis.call('ZADD', KEYS[2], 'XX', stamp(virtual_time + 1), tenant)
-  redis.call('ZADD', KEYS[5], stamp(virtual_time + 1), tenant)
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_time))  -- these have no lead
-  redis.call('HSET', KEYS[1], 'virtual_time', stamp(virtual_time))
-  return first
+local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
+local allowed = allowed_concurrency(gate, now)
+local in_window = gate.tokens_per_minute and window_total(route, now)
+local first_attempts, tenants = 0, {}
+local function tenant_of(name)
+  tenants[name] = tenants[name] or read_tenant(name)
+  return tenants[name]
 end
 
--- The next suspect, unless the last one is still under way.
-local function suspect()
-  local last = redis.call('HGET', KEYS[1], 'suspect')
-  if last and redis.call('ZSCORE', KEYS[3], last) then return nil end
-  local first = redis.call('ZPOPMIN', KEY.suspects .. route)[1]
-  if first then redis.call('HSET', KEYS[1], 'suspect', first) end
-  return first
-end
-
-local function admit(job, now)
+-- What a job is expected to use: its prompt, at four bytes a token, and an answer such as this route
+-- gives. Returns what it will rarely exceed, which is reserved, and the mean, which is charged.
+local BYTES_PER_TOKEN = 4
+local function expected_tokens(job)
   local record = KEY.job .. job
-  if redis.call('HGET', record, 'state') ~= 'queued' then return 0 end
-  local rings = redis.call('HINCRBY', record, 'rings', 1)
-  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now),
-    'first_ring', rings)
-  redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
-  redis.call('LPUSH', KEYS[4], message(template, job, route, rings))
-  return 1
+  local most_output = tonumber(redis.call('HGET', record, 'max_tokens') or math.huge)
+  local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
+  return prompt + math.min(most_output, gate.output_estimate),
+    prompt + math.min(most_output, gate.output_mean)
 end
 
-local now, admitted = clock(), 0
-local room = math.min(limit - redis.call('ZCARD', KEYS[3]), most)
-local first = room > 0 and suspect()
-if first then admitted = admit(first, now) end
-while admitted < room do
-  local job = take()
-  if not job then break end
-  admitted = admitted + admit(job, now)
+-- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
+-- passes when there were none.
+local function route_wait(tokens)
+  if in_window and in_window > 0 and in_window + tokens > gate.tokens_per_minute then return STEP end
+  return math.max(meter_wait(gate.requests, gate.requests_paid, 1, now),
+    meter_wait(gate.tokens, gate.tokens_paid, tokens, now))
 end
-return {'admitted', admitted}
+
+-- When a tenant's own limits let its next job through; nil: now.
+local function blocked_until(name, tokens)
+  local limits = tenant_of(name)
+  if not is_limited(limits) then return nil end
+  if limits.concurrency > 0 and redis.call('SCARD', KEY.running .. name) >= limits.concurrency then
+    return math.huge
+  end
+  local wait = math.max(meter_wait(limits.requests, limits.requests_paid, 1, now),
+    meter_wait(limits.tokens, limits.tokens_paid, tokens, now))
+  return wait > 0 and now + wait or nil
+end
+
+local function park(name, turn, until_time)
+  redis.call('ZREM', KEYS[2], name)
+  redis.call('ZADD', KEYS[5], stamp(turn), name)
+  redis.call('ZADD', KEYS[6], until_time == math.huge and '+inf' or stamp(until_time), name)
+end
+
+local function unpark()
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[6], '-inf', stamp(now), 'BYSCORE')) do
+    redis.call('ZREM', KEYS[6], name)
+    join_turns(route, name)
+  end
+end
+
+local function pay(name, tokens)
+  if in_window then
+    in_window = in_window + tokens
+    window_add(route, now, tokens, now)
+  end
+  gate.requests_paid = meter_pay(gate.requests, gate.requests_paid, 1, now)
+  gate.tokens_paid = meter_pay(gate.tokens, gate.tokens_paid, tokens, now)
+  local limits = tenant_of(name)
+  if not is_limited(limits) then return end
+  limits.requests_paid = meter_pay(limits.requests, limits.requests_paid, 1, now)
+  limits.tokens_paid = meter_pay(limits.tokens, limits.tokens_paid, tokens, now)
+  redis.call('HSET', KEY.tenant .. name, 'requests_paid', stamp(limits.requests_paid),
+    'tokens_paid', stamp(limits.tokens_paid))
+end
+
+local function admit(job, name, tokens, charge)
+  local record = KEY.job .. job
+  local rings = redis.call('HINCRBY', record, 'rings', 1)
+  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'first_ring', rings,
+    'reserved', tokens, 'charged', charge)
+  redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
+  redis.call('SADD', KEY.running .. name, job)
+  pay(name, tokens)
+  in_use = in_use + 1
+  if rings == 1 then first_attempts = first_attempts + 1 end
+  if gate.open_until then redis.call('HSET', KEYS[1], 'probe', job) end
+  redis.call('LPUSH', KEYS[4], message(template, job, route, rings))
+end
+
+local function move_turn(name, turn, charge, waits)
+  local finish = stamp(turn + charge / tenant_of(name).weight)
+  gate.virtual_time = math.max(gate.virtual_time, turn)
+  if waits then return redis.call('ZADD', KEYS[2], finish, name) end
+  redis.call('ZREM', KEYS[2], name)
+  redis.call('ZADD', KEYS[5], finish, name)
+end
+
+-- Lets the first job of the tenant whose turn it is through. Returns "admitted", "again" (the turn
+-- was no use, look at the next) or "done", and with that the seconds to wait, where time will help.
+local function serve()
+  local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  if #first == 0 then return 'done' end
+  local name, turn = first[1], tonumber(first[2])
+  local backlog = KEY.backlog .. route .. ':' .. name
+  local jobs = redis.call('ZRANGE', backlog, 0, 1)
+  if #jobs == 0 then
+    redis.call('ZREM', KEYS[2], name)
+    return 'again'
+  end
+  local tokens, charge = expected_tokens(jobs[1])
+  local wait = route_wait(tokens)
+  if wait > 0 then return 'done', wait end
+  local until_time = blocked_until(name, tokens)
+  if until_time then
+    park(name, turn, until_time)
+    return 'again'
+  end
+  redis.call('ZREM', backlog, jobs[1])
+  admit(jobs[1], name, tokens, charge)
+  move_turn(name, turn, charge, #jobs > 1)
+  return 'admitted'
+end
+
+-- The next suspect, unless the last one is still under way. It pays, but takes nobody's turn.
+local function serve_suspect()
+  if gate.suspect and redis.call('ZSCORE', KEYS[3], gate.suspect) then return end
+  local job = redis.call('ZRANGE', KEY.suspects .. route, 0, 0)[1]
+  if not job then return end
+  local tokens = expected_tokens(job)
+  if route_wait(tokens) > 0 then return end
+  redis.call('ZREM', KEY.suspects .. route, job)
+  redis.call('HSET', KEYS[1], 'suspect', job)
+  admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), tokens, 0)
+end
+
+-- How many may pass at most, and the seconds until that may change by itself.
+local function room()
+  if gate.paused_until > now then return 0, gate.paused_until - now end
+  if not gate.open_until then return allowed - in_use end
+  if gate.open_until > now then return 0, gate.open_until - now end
+  local probing = gate.probe and redis.call('ZSCORE', KEYS[3], gate.probe)
+  return probing and 0 or 1
+end
+
+local function breaker()
+  if not gate.open_until then return 'closed' end
+  return gate.open_until > now and 'open' or 'half open'
+end
+
+-- First attempts a second, of the last ten seconds or so: what retries may be a share of.
+local MEMORY = 10
+local function count_first_attempts()
+  local f = redis.call('HMGET', KEYS[1], 'first_rate', 'first_at')
+  local fading = math.exp(-(now - tonumber(f[2] or now)) / MEMORY)
+  redis.call('HSET', KEYS[1], 'first_at', stamp(now), 'first_rate',
+    stamp(tonumber(f[1] or 0) * fading + first_attempts / MEMORY))
+end
+
+unpark()
+local free, wait = room()
+free = math.min(free, most)
+local before = in_use
+if free > 0 then serve_suspect() end
+while in_use - before < free do
+  local result, seconds = serve()
+  if result == 'done' then
+    wait = seconds
+    break
+  end
+end
+local admitted = in_use - before
+if admitted > 0 then
+  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
+    'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid))
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
+  count_first_attempts()
+end
+return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed,
+  stamp(math.max(0, gate.paused_until - now)), breaker()}

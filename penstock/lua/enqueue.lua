@@ -1,22 +1,25 @@
 #!lua
 -- Accepts jobs: writes each record, queues or schedules it, emits `queued`.
 -- Refused whole when Redis is at its memory limit (no allow-oom flag): nothing is written then.
--- include: clock, data, emit, place
+-- include: clock, data, emit, on_busy
 --
 -- KEYS  none
 -- ARGV  for each job:
 --       1 id  2 tenant  3 route  4 "1" if the producer's own settings know the route
 --       5 priority (0..9, 9 first)  6 idempotency key or ""  7 digest of the request
 --       8 delay in seconds  9 deadline: "", "+<seconds from now>" or seconds since the epoch
---       10 how many more arguments belong to the job: the record's other fields, name and value
+--       10 conversation or ""  11 what to do where it has jobs already: see conversation.lua
+--       12 how many more arguments belong to the job: the record's other fields, name and value
 -- reply for each job one of
 --       {"queued" | "scheduled", id}      accepted
 --       {"exists", id, state}             the idempotency key's job, or this very one, is there
 --       {"conflict", id}                  the idempotency key's job has another request
+--       {"busy", id}                      the conversation is at this job, and was not to wait
 --       {"unknown_route", name...}        with the routes there are
 
+-- Jobs of one call come one after the other too: a microsecond apart.
 local now = clock()
-local now_text = stamp(now)
+local function tick() now = now + 0.000001 end
 
 local function existing(id, digest)
   local fields = redis.call('HMGET', KEY.job .. id, 'digest', 'state')
@@ -53,13 +56,18 @@ local function enqueue(at, last)
     seen = holder and existing(holder, digest)
   end
   if seen then return seen end
+  local conversation = ARGV[at + 9]
+  if conversation ~= '' then
+    local busy = make_way(tenant, conversation, ARGV[at + 10], now)
+    if busy then return {'busy', busy} end
+  end
 
   local state, available = 'queued', now
   if delay ~= '0' then state, available = 'scheduled', now + tonumber(delay) end
   if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
   local record = KEY.job .. id
   redis.call('HSET', record, 'tenant', tenant, 'route', route, 'priority', priority,
-    'digest', digest, 'state', state, 'created_at', now_text, unpack(ARGV, at + 10, last))
+    'digest', digest, 'state', state, 'created_at', stamp(now), unpack(ARGV, at + 12, last))
   if key ~= '' then
     redis.call('HSET', record, 'idempotency_key', key)
     redis.call('SET', KEY.idem .. tenant .. ':' .. key, id)
@@ -68,13 +76,14 @@ local function enqueue(at, last)
     redis.call('HSET', record, 'deadline', deadline)
     redis.call('ZADD', KEY.deadlines, deadline, id)
   end
-  redis.call('ZADD', KEY.jobs .. tenant, now_text, id)
+  redis.call('ZADD', KEY.jobs .. tenant, stamp(now), id)
   remember(tenant, route)
   if state == 'scheduled' then
     redis.call('HSET', record, 'available_at', stamp(available))
     redis.call('ZADD', KEY.due, stamp(available), id)
   else
-    place(id, route, tenant, arrival_of(available, priority), 0)
+    local waiting = { route = route, tenant = tenant, conversation = conversation, recoveries = 0 }
+    queue_up(id, waiting, arrival_of(available, priority), now)
   end
   emit(id, 0, 1, 'queued', now, queued_data(route, tenant, priority))
   return {state, id}
@@ -82,8 +91,9 @@ end
 
 local replies, at = {}, 1
 while at < #ARGV do
-  local last = at + 9 + tonumber(ARGV[at + 9])
+  local last = at + 11 + tonumber(ARGV[at + 11])
   replies[#replies + 1] = enqueue(at, last)
+  tick()
   at = last + 1
 end
 return replies

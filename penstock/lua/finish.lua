@@ -1,16 +1,22 @@
 #!lua flags=allow-oom
 -- The worker that runs a job ends it: completed, failed or cancelled.
--- include: clock, record, conclude
+-- include: clock, record, feedback, conclude
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 state  4 n of the terminal event  5 its data (JSON)
--- reply {"finished", state}   also when the same call came before
---       {"stale", state}      the attempt is not the running one: its outcome does not count
+--       6 tokens of the prompt and  7 of the answer, or ""
+--       8 what it says about the upstream, see feedback.lua  9 seconds the upstream asks to wait
+-- reply {"finished", news...}   also when the same call came before; news of the gate, for the log
+--       {"stale", state}        the attempt is not the running one: its outcome does not count
 
 local id, attempt, state = ARGV[1], ARGV[2], ARGV[3]
 local record = read_record(id)
 if not record then return {'stale', 'unknown'} end
-if record.state == state and record.attempt == attempt then return {'finished', state} end
+if record.state == state and record.attempt == attempt then return {'finished'} end
 if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', record.state} end
-conclude(id, record, state, ARGV[4], clock(), ARGV[5])
-return {'finished', state}
+
+local now, answered = clock(), tonumber(ARGV[7])
+local news = feed_back(id, record, ARGV[8], tonumber(ARGV[9]), now) or {}
+conclude(id, record, state, ARGV[4], now, ARGV[5], answered and tonumber(ARGV[6]) + answered)
+if answered and state == 'completed' then learn_output(record.route, answered) end
+return {'finished', unpack(news)}

@@ -1,6 +1,6 @@
 #!lua
 -- Runs a failed job again, by hand: a new feed, its attempts counted anew, attempt numbers go on.
--- include: clock, data, record, emit, place
+-- include: clock, data, record, emit, conversation
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 a token that no other call has
@@ -25,7 +25,8 @@ redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
 redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
 redis.call('HSET', KEYS[1], 'state', 'queued', 'waiting_since', stamp(now),
   'excused', record.attempt, 'redriven', ARGV[2])
-place(id, record.route, record.tenant, record.arrival, 0)
+record.recoveries = 0
+queue_up(id, record, record.arrival, now)
 local priority = redis.call('HGET', KEYS[1], 'priority')
 emit(id, record.attempt, n, 'queued', now, queued_data(record.route, record.tenant, priority))
 return {'queued'}

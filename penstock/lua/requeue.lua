@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- The worker that runs a job gives it back: for a retry, or because the worker stops.
--- include: clock, record, restart
+-- include: clock, record, feedback, restart
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 reason  4 delay in seconds
 --       5 "retry": the attempt counts | "handback": it does not, and the job goes to the front
--- reply {"queued" | "scheduled"}   also when the same call came before
+--       6 what it says about the upstream, see feedback.lua  7 seconds the upstream asks to wait
+-- reply {"queued" | "scheduled", news...}   also when the same call came before; news of the gate
 --       {"cancelled", reason}      somebody has asked for that: end it so
 --       {"stale", state}           the attempt is not the running one
 
@@ -16,6 +17,13 @@ if redis.call('HGET', KEYS[1], 'given_back') == attempt then return {'queued'} e
 if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', record.state} end
 if record.cancel_reason then return {'cancelled', record.cancel_reason} end
 redis.call('HSET', KEYS[1], 'given_back', attempt)
-if handback then redis.call('HINCRBY', KEYS[1], 'excused', 1) end
-local score = handback and front(record) or record.arrival
-return {restart(id, record, clock(), ARGV[3], tonumber(ARGV[4]), score)}
+local now, delay = clock(), tonumber(ARGV[4])
+local news = feed_back(id, record, ARGV[6], tonumber(ARGV[7]), now) or {}
+local score = record.arrival
+if handback then
+  redis.call('HINCRBY', KEYS[1], 'excused', 1)
+  score = front(record)
+else
+  delay = math.max(delay, retry_wait(record.route, now))
+end
+return {restart(id, record, now, ARGV[3], delay, score), unpack(news)}

@@ -30,7 +30,7 @@ local function wake(id)
   local record = read_record(id)
   if not record or record.state ~= 'scheduled' then return end
   redis.call('HSET', KEY.job .. id, 'state', 'queued')
-  place(id, record.route, record.tenant, record.arrival, record.recoveries)
+  queue_up(id, record, record.arrival, now)
   count('due')
 end
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from penstock.events import EventType
-from penstock.settings import Prices, RouteOverrides, Settings, Timeouts
+from penstock.settings import Prices, RouteOverrides, Settings, Tenant, Timeouts
 from penstock.state import TRANSITIONS, JobState
 from worker import telemetry
 
@@ -54,7 +54,8 @@ def test_the_settings_are_documented() -> None:
     """docs/configuration.md has each setting with its variable and its default."""
     table = rows("configuration.md", "| setting | variable | default | meaning |")
     shown = {names(row[0])[0]: (names(row[1]), names(row[2])) for row in table}
-    assert list(shown) == [name for name in Settings.model_fields if name != "routes"]
+    tables = ("routes", "tenants")
+    assert list(shown) == [name for name in Settings.model_fields if name not in tables]
     for name, (variables, defaults) in shown.items():
         expected = "DEEPINFRA_TOKEN" if name == "token" else f"PENSTOCK_{name.upper()}"
         assert variables == [expected]
@@ -74,6 +75,16 @@ def test_the_route_settings_are_documented() -> None:
         for name, field in model.model_fields.items():
             expected[f"{group}.{name}"] = [plain(field.default)]
     assert shown == expected
+
+
+def test_the_tenant_settings_are_documented() -> None:
+    """docs/configuration.md has each field of a tenant's table."""
+    table = rows("configuration.md", "| of a tenant | default | meaning |")
+    shown = {names(row[0])[0]: names(row[1]) for row in table}
+    assert shown == {
+        name: [] if field.default is None else [plain(field.default)]
+        for name, field in Tenant.model_fields.items()
+    }
 
 
 def plain(default: object) -> str:

@@ -168,7 +168,7 @@ def test_a_full_server_takes_no_job_and_loses_none(state_dir: Path, settings: Se
         EmbeddedServer(state_dir) as server,
         Client(settings.model_copy(update={"redis_url": server.url})) as client,
     ):
-        client.store.run(commands.register("t", "5", settings.resolved_routes))
+        client.store.run(commands.register("t", "5", settings.resolved_routes, {}))
         job = client.submit(MESSAGES)
         speaker = Speaker(client, job)
         before = client.store.redis.dbsize()

@@ -145,7 +145,7 @@ def test_a_restarted_server_is_survived(
 ) -> None:
     """A reader that follows when the server dies goes on where it was when it is back."""
     with Client(settings.model_copy(update={"redis_url": own_server.url})) as client:
-        client.store.run(register("t", "5", settings.resolved_routes))
+        client.store.run(register("t", "5", settings.resolved_routes, {}))
         job = client.submit(MESSAGES)
         speaker = Speaker(client, job)
         speaker.say("a")

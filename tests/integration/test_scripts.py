@@ -67,7 +67,7 @@ class JobLives(RuleBasedStateMachine):
         )
         self.store = Store(self.server.url)
         self.store.redis.flushall()
-        self.store.run(commands.register("@@job@@ @@tag@@", "5", self.settings.resolved_routes))
+        self.store.run(commands.register("@@job@@ @@tag@@", "5", self.settings.resolved_routes, {}))
         self.models: dict[str, Model] = {}
         self.by_key: dict[str, str] = {}
         self.holders = itertools.count()
@@ -115,7 +115,9 @@ class JobLives(RuleBasedStateMachine):
         waiting = [job for job in queued if job not in suspects]
         waiting += suspects[: 0 if under_way else 1]
         room = max(0, LIMIT - len(self.in_state(JobState.ADMITTED, JobState.RUNNING)))
-        count = self.store.run(commands.admit("default", most))
+        admission = self.store.run(commands.admit("default", most))
+        assert admission is not None
+        count = admission.admitted
         assert count == min(most, room, len(waiting))
         for job in queued:
             if self.record(job)["state"] == "admitted":
@@ -160,7 +162,7 @@ class JobLives(RuleBasedStateMachine):
             return  # the same outcome again: the double send below covers it
         done = self.run(commands.finish(job, model.attempt - late, state, model.n + 1, {}))
         ours = model.state is JobState.RUNNING and late == 0
-        assert done == (ours, ours)
+        assert [settled.accepted for settled in done] == [ours, ours]
         if ours:
             model.go(state)
             model.n += 1
@@ -177,13 +179,13 @@ class JobLives(RuleBasedStateMachine):
         first, second = self.run(commands.requeue(job, attempt, "test", delay, mode))
         assert first == second
         if attempt and attempt == model.given_back:
-            assert first is True  # sent again, however late: nothing changes
+            assert first.accepted  # sent again, however late: nothing changes
         elif model.state is not JobState.RUNNING or late:
-            assert first is False
+            assert first == commands.Settled(False)
         elif model.cancelling:
-            assert first == commands.CancelAsked("test")
+            assert first == commands.Settled(False, cancel_asked="test")
         else:
-            assert first is True
+            assert first.accepted
             model.go(JobState.SCHEDULED if delay else JobState.QUEUED)
             model.excused += mode == "handback"
             model.given_back = attempt
@@ -339,7 +341,7 @@ def admitted_order(store: Store) -> list[str]:
 @pytest.fixture
 def rung(store: Store, settings: Settings) -> None:
     """A gate whose messages are readable."""
-    store.run(commands.register("@@job@@ @@route@@ @@tag@@", "5", settings.resolved_routes))
+    store.run(commands.register("@@job@@ @@route@@ @@tag@@", "5", settings.resolved_routes, {}))
 
 
 @pytest.mark.usefixtures("rung")
@@ -379,7 +381,7 @@ def test_one_job_at_a_time_is_no_way_to_the_front(store: Store, settings: Settin
 def test_a_retry_whose_reply_was_lost_may_be_sent_again(store: Store, settings: Settings) -> None:
     """Running a failed job again gives the same answer twice, though a worker has it by then."""
     spec = build()
-    store.run(commands.register("t", "5", settings.resolved_routes))
+    store.run(commands.register("t", "5", settings.resolved_routes, {}))
     store.run(commands.enqueue(spec, settings))
     store.run(commands.admit("default"))
     store.run(commands.claim(spec.id, "h"))
@@ -424,14 +426,14 @@ def test_an_unknown_route_is_refused_by_name(store: Store, settings: Settings) -
 def test_a_route_that_only_workers_know_is_accepted(store: Store, settings: Settings) -> None:
     """A producer needs no configuration for a route that a worker has published."""
     known = {"fast": settings.route("default")}
-    store.run(commands.register("t", "5", known))
+    store.run(commands.register("t", "5", known, {}))
     assert store.run(commands.enqueue(build(route="fast"), settings)).created
 
 
 def test_after_an_outage_leases_get_another_term(store: Store, settings: Settings) -> None:
     """A sweep after half a lease without one takes no running job from its worker at once."""
     spec = build()
-    store.run(commands.register("t", "5", settings.resolved_routes))
+    store.run(commands.register("t", "5", settings.resolved_routes, {}))
     store.run(commands.enqueue(spec, settings))
     store.run(commands.admit("default"))
     store.run(commands.claim(spec.id, "h"))
@@ -446,7 +448,7 @@ def test_after_an_outage_leases_get_another_term(store: Store, settings: Setting
 def test_a_message_that_waits_is_not_rung_again(store: Store, settings: Settings) -> None:
     """However long no worker is free, an admitted job has one message in the queue."""
     spec = build()
-    store.run(commands.register("@@job@@ @@tag@@", "5", settings.resolved_routes))
+    store.run(commands.register("@@job@@ @@tag@@", "5", settings.resolved_routes, {}))
     store.run(commands.enqueue(spec, settings))
     store.run(commands.admit("default"))
     for _ in range(5):
@@ -458,7 +460,7 @@ def test_a_message_that_waits_is_not_rung_again(store: Store, settings: Settings
 def test_a_deadline_expires_what_has_not_started(store: Store, settings: Settings) -> None:
     """A waiting job past its deadline ends as expired, by the sweep or by the claim."""
     swept, claimed = build(deadline=1000), build(deadline=1000)
-    store.run(commands.register("t", "5", settings.resolved_routes))
+    store.run(commands.register("t", "5", settings.resolved_routes, {}))
     for spec in swept, claimed:
         store.run(commands.enqueue(spec, settings))
     store.run(commands.admit("default", 1))
@@ -490,7 +492,7 @@ def test_what_is_over_leaves_the_list(store: Store, settings: Settings) -> None:
 def running(store: Store, settings: Settings) -> str:
     """A job in its second attempt: attempt 1 is a zombie's."""
     spec = build()
-    store.run(commands.register("t", "5", settings.resolved_routes))
+    store.run(commands.register("t", "5", settings.resolved_routes, {}))
     store.run(commands.enqueue(spec, settings))
     for attempt in (1, 2):
         store.run(commands.admit("default"))
@@ -504,7 +506,7 @@ def test_the_fence_refuses_an_older_attempt(store: Store, running: str) -> None:
     """Nothing that a zombie of attempt 1 writes gets into attempt 2."""
     before = store.redis.xlen(keys.feed(running))
     assert store.run(commands.append([running, 1, 9, b'{"choices":[]}'])) == [running]
-    assert not store.run(commands.finish(running, 1, JobState.COMPLETED, 9, {}))
+    assert not store.run(commands.finish(running, 1, JobState.COMPLETED, 9, {})).accepted
     store.run(commands.requeue(running, 1, "test", 0, "handback"))
     stops = store.run(commands.renew([commands.Lease(running, 1, "default")]))
     assert [stop.verdict for stop in stops] == ["lost"]

@@ -1,14 +1,17 @@
 -- Ends a job: its last event, its terminal state, its places given up, its retention started.
--- include: emit, withdraw, clock
--- record: table with tenant, route, attempt, result_ttl, idempotency_key. data: JSON text.
-local function conclude(job, record, state, n, now, data)
+-- include: emit, withdraw, clock, settle, conversation
+-- record: table of read_record. data: JSON text.
+-- used: tokens of prompt and answer, nil where nothing is known.
+local function conclude(job, record, state, n, now, data, used)
   if not emit(job, record.attempt, n, state, now, data) then
     n = next_n(job, record.attempt)  -- the feed must never be left without its end
     emit(job, record.attempt, n, state, now, data)
   end
   redis.call('HSET', KEY.job .. job, 'state', state, 'finished_at', stamp(now),
     'final', record.attempt .. '-' .. n)
+  settle(job, record, now, used)
   withdraw(job, record.route, record.tenant)
+  leave_line(job, record)
   local ttl = record.result_ttl
   redis.call('EXPIRE', KEY.job .. job, ttl)
   redis.call('EXPIRE', KEY.feed .. job, ttl)

@@ -7,20 +7,33 @@ local function arrival_of(available_at, priority)
   return stamp(available_at - priority * AGEING)
 end
 
+-- Where a tenant that wakes up starts: beside the one that is furthest behind, so that it has no
+-- credit for having slept; where nobody waits, at the start of the job that was served last.
+local function virtual_now(route)
+  local first = redis.call('ZRANGE', KEY.turns .. route, 0, 0, 'WITHSCORES')
+  local virtual_time = tonumber(redis.call('HGET', KEY.gate .. route, 'virtual_time') or 0)
+  return first[2] and math.min(tonumber(first[2]), virtual_time) or virtual_time
+end
+
+-- Gives a tenant its turn. One that has it, or is parked, keeps its place. One that wakes up does not
+-- start before its last job ended: else a tenant with one job at a time would always be first.
+local function join_turns(route, tenant)
+  if redis.call('ZSCORE', KEY.parked .. route, tenant) then return end
+  local served = tonumber(redis.call('ZSCORE', KEY.served .. route, tenant) or 0)
+  redis.call('ZADD', KEY.turns .. route, 'NX', stamp(math.max(virtual_now(route), served)), tenant)
+end
+
 -- Puts a job into its tenant's backlog. score: its place there.
--- A tenant that waits for its turn already keeps its place; one that wakes up starts at the gate's
--- virtual time, so it gets no credit for having slept, or where its last job ended, if that is later:
--- else a tenant with one job at a time would always be first.
 -- recoveries: how often it has lost its worker. On its last chance it is a suspect: see keys.py.
 local MAX_RECOVERIES = 3
 local has_turn = {}
 local function place(job, route, tenant, score, recoveries)
-  if recoveries >= MAX_RECOVERIES then return redis.call('ZADD', KEY.suspects .. route, score, job) end
+  if recoveries >= MAX_RECOVERIES then
+    return redis.call('ZADD', KEY.suspects .. route, score, job)
+  end
   local backlog = KEY.backlog .. route .. ':' .. tenant
   redis.call('ZADD', backlog, score, job)
   if has_turn[backlog] then return end
   has_turn[backlog] = true
-  local virtual_time = tonumber(redis.call('HGET', KEY.gate .. route, 'virtual_time') or 0)
-  local served = tonumber(redis.call('ZSCORE', KEY.served .. route, tenant) or 0)
-  redis.call('ZADD', KEY.turns .. route, 'NX', stamp(math.max(virtual_time, served)), tenant)
+  join_turns(route, tenant)
 end

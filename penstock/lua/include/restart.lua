@@ -1,5 +1,5 @@
 -- Hands a running job back: its slot given up, what it said so far declared void.
--- include: clock, emit, place
+-- include: clock, emit, settle, conversation
 -- delay: seconds until it may run again; 0 puts it into the backlog at once.
 -- score: its place there.
 local function restart(job, record, now, reason, delay, score)
@@ -9,6 +9,7 @@ local function restart(job, record, now, reason, delay, score)
     emit(job, record.attempt, n, 'restarted', now, cjson.encode({
       attempt = tonumber(record.attempt), reason = reason, retry_at = retry_at }))
   end
+  settle(job, record, now)
   redis.call('ZREM', KEY.held .. record.route, job)
   if record.deadline ~= '' then redis.call('ZADD', KEY.deadlines, record.deadline, job) end
   if delay > 0 then
@@ -17,7 +18,7 @@ local function restart(job, record, now, reason, delay, score)
     return 'scheduled'
   end
   redis.call('HSET', KEY.job .. job, 'state', 'queued', 'waiting_since', stamp(now))
-  place(job, record.route, record.tenant, score, record.recoveries)
+  queue_up(job, record, score, now)
   return 'queued'
 end
 

@@ -1,0 +1,57 @@
+"""How the limits of the settings are published to the gate: the arithmetic behind lua/meter.lua.
+
+A limit of so many a minute is kept in every window of 60 seconds, which is how providers may count.
+A meter that lets `burst` pass at once and then one each `interval` seconds lets burst + 60/interval
+pass in a window, so the interval follows from limit and burst. Half of a configured burst is spent,
+the other half stays free for what the way to the upstream adds: requests that were let through a
+moment apart may arrive closer together.
+"""
+
+from __future__ import annotations
+
+from penstock.settings import Route, Tenant
+
+MINUTE = 60.0
+
+TOKENS_AT_ONCE = 0.1
+"""Share of a minute's tokens that may pass at once. The window behind the meter keeps the limit
+itself, so the meter need not: it only spreads a minute's tokens over the minute."""
+
+NO_LIMIT = "0 0"
+
+
+def requests_rate(per_minute: int | None, burst: int) -> str:
+    """Interval and slack in seconds, as the scripts read them."""
+    if per_minute is None:
+        return NO_LIMIT
+    at_once = max(1.0, min(burst, per_minute) / 2)
+    return _rate(MINUTE / max(per_minute - at_once, 1), at_once)
+
+
+def tokens_rate(per_minute: int | None) -> str:
+    """As `requests_rate`, for tokens."""
+    if per_minute is None:
+        return NO_LIMIT
+    return _rate(MINUTE / per_minute, per_minute * TOKENS_AT_ONCE)
+
+
+def of_route(route: Route) -> dict[str, str | int]:
+    """The fields of the gate that the settings decide."""
+    return {
+        "concurrency": route.concurrency,
+        "concurrency_min": route.concurrency_min,
+        "requests": requests_rate(route.requests_per_minute, route.burst),
+        "tokens": tokens_rate(route.tokens_per_minute),
+        "tokens_per_minute": route.tokens_per_minute or "",
+    }
+
+
+def of_tenant(tenant: Tenant) -> str:
+    """One tenant's limits, as tenant.lua reads them."""
+    requests = requests_rate(tenant.requests_per_minute, tenant.burst)
+    tokens = tokens_rate(tenant.tokens_per_minute)
+    return f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens}"
+
+
+def _rate(interval: float, at_once: float) -> str:
+    return f"{interval:.9f} {interval * at_once:.9f}"

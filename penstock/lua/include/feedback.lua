@@ -1,0 +1,70 @@
+-- What an attempt's end says about its route's upstream, and what the gate makes of it.
+-- include: clock, gate
+
+-- Failures in a row, without an answer between them, that open the breaker; and how long it stays
+-- open before one job may try: twice as long each time.
+local BREAKING, OPEN, OPEN_MOST = 5, 5, 60
+
+local function open_breaker(key, now)
+  local times = redis.call('HINCRBY', key, 'opened', 1)
+  local seconds = math.min(OPEN * 2 ^ (times - 1), OPEN_MOST)
+  redis.call('HSET', key, 'open_until', stamp(now + seconds))
+  redis.call('HDEL', key, 'probe', 'failures')
+  return { 'opened', string.format('%.0f', seconds) }
+end
+
+local function fail(route, job, gate, now)
+  local key = KEY.gate .. route
+  local failures = redis.call('HINCRBY', key, 'failures', 1)
+  if gate.open_until then  -- half open or open: only the probe's word counts
+    return gate.probe == job and open_breaker(key, now) or nil
+  end
+  return failures >= BREAKING and open_breaker(key, now) or nil
+end
+
+local function succeed(route, gate)
+  local key = KEY.gate .. route
+  if gate.open_until then
+    redis.call('HDEL', key, 'open_until', 'probe', 'failures', 'opened')
+    return { 'closed', '' }
+  end
+  redis.call('HDEL', key, 'failures')
+end
+
+-- retry_after: seconds the upstream asks for, 0 where it does not say.
+-- Of the jobs that were admitted before the last cut none says anything new.
+local function slow_down(route, record, gate, retry_after, now)
+  local key = KEY.gate .. route
+  if retry_after > 0 then
+    if now + retry_after <= gate.paused_until then return nil end
+    redis.call('HSET', key, 'paused_until', stamp(now + retry_after))
+    return { 'paused', string.format('%.3f', retry_after) }
+  end
+  if (tonumber(record.admitted_at) or now) <= (gate.cut_at or 0) then return nil end
+  local in_use = math.min(redis.call('ZCARD', KEY.held .. route), allowed_concurrency(gate, now))
+  gate.cut_at, gate.cut_from = now, in_use
+  redis.call('HSET', key, 'cut_at', stamp(now), 'cut_from', in_use)
+  return { 'slowed', tostring(allowed_concurrency(gate, now)) }
+end
+
+-- kind: "ok" it answered, "busy" it has no room, "broken" it failed, "" nothing is known.
+-- Returns nil, or what changed and by how much, for the log. Call it while the job is still held.
+local function feed_back(job, record, kind, retry_after, now)
+  local gate = kind ~= '' and read_gate(record.route)
+  if not gate then return nil end
+  if kind == 'busy' then return slow_down(record.route, record, gate, retry_after, now) end
+  if kind == 'broken' then return fail(record.route, job, gate, now) end
+  return succeed(record.route, gate)
+end
+
+-- Retries have a budget, so that they cannot drown an upstream that struggles: so many a second, and
+-- a share of the first attempts. Returns the seconds until the next one may start, and spends it.
+local RETRIES, SHARE, AT_ONCE = 10, 0.2, 1
+local function retry_wait(route, now)
+  local key = KEY.gate .. route
+  local f = redis.call('HMGET', key, 'first_rate', 'retries_paid')
+  local paid = math.max(tonumber(f[2] or 0), now)
+  local rate = RETRIES + SHARE * tonumber(f[1] or 0)
+  redis.call('HSET', key, 'retries_paid', stamp(paid + 1 / rate))
+  return math.max(0, paid - now - AT_ONCE)
+end

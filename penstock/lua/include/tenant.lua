@@ -1,0 +1,23 @@
+-- A tenant's limits as the settings publish them, and what it has used.
+-- include: meter
+local EVERYBODY = '*'
+
+-- weight, concurrency (0: no limit), requests and tokens (rates), and what was paid for.
+local function read_tenant(tenant)
+  local limits = redis.call('HMGET', KEY.limits, tenant, EVERYBODY)
+  local text = limits[1] or limits[2]
+  if not text then return { weight = 1, concurrency = 0 } end
+  local weight, concurrency, requests, tokens =
+    string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+)$')
+  local paid = redis.call('HMGET', KEY.tenant .. tenant, 'requests_paid', 'tokens_paid')
+  return {
+    weight = tonumber(weight), concurrency = tonumber(concurrency),
+    requests = read_rate(requests), tokens = read_rate(tokens),
+    requests_paid = tonumber(paid[1] or 0), tokens_paid = tonumber(paid[2] or 0),
+  }
+end
+
+-- Whether anything but its turn holds this tenant back.
+local function is_limited(limits)
+  return limits.requests ~= nil
+end

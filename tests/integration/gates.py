@@ -1,0 +1,108 @@
+"""A gate to test: commands on a real server, at a time of the test's choosing."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from penstock import Settings, commands, keys
+from penstock.commands import Command, Feedback, Used
+from penstock.job import JobSpec
+from penstock.scripts import Script
+from penstock.settings import RouteOverrides, Tenant
+from penstock.state import JobState
+from penstock.store import Store
+
+MINUTE = 60.0
+ANSWERED = Feedback("ok")
+
+
+class Gate:
+    """One route's gate, on an emptied server whose scripts read the clock `now`."""
+
+    def __init__(
+        self, url: str, route: RouteOverrides, tenants: Mapping[str, Tenant] | None = None
+    ) -> None:
+        self.settings = Settings.load(
+            redis_url=url, routes={"default": route}, tenants=dict(tenants or {})
+        )
+        self.store = Store(url)
+        self.store.redis.flushall()
+        self.now = 1_000_000.0
+        self.holders = itertools.count()
+        routes, limits = self.settings.resolved_routes, self.settings.tenants
+        self.run(commands.register("@@job@@ @@tag@@", "5", routes, limits))
+
+    def run(self, command: Command[Any]) -> Any:
+        """Run a command now."""
+        self.store.redis.set("test:now", f"{self.now:.6f}")
+        source = command.script.source.replace(
+            "redis.call('TIME')", "{ redis.call('GET', 'test:now'), 0 }"
+        )
+        sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        return self.store.run(command._replace(script=Script(command.script.name, source, sha)))
+
+    def submit(self, tenant: str = "default", **fields: Any) -> str:
+        """A job; its id."""
+        given = {"messages": [{"role": "user", "content": "m"}], "tenant": tenant, **fields}
+        spec = JobSpec.build(given)
+        self.now += 0.000001  # as time does
+        self.run(commands.enqueue(spec, self.settings))
+        return spec.id
+
+    def submit_many(self, count: int, tenant: str = "default", **fields: Any) -> list[str]:
+        """Some jobs."""
+        return [self.submit(tenant, **fields) for _ in range(count)]
+
+    def admit(self, most: int = 200) -> commands.Admission:
+        """Let jobs through."""
+        admission: commands.Admission = self.run(commands.admit("default", most))
+        return admission
+
+    def claim(self, job: str) -> int:
+        """Take an admitted job; the attempt."""
+        claimed = self.run(commands.claim(job, f"holder-{next(self.holders)}"))
+        assert isinstance(claimed, commands.Claim), claimed
+        return claimed.attempt
+
+    def finish(self, job: str, tokens: int, feedback: Feedback = ANSWERED) -> commands.Settled:
+        """Answer an admitted job with so many tokens."""
+        attempt = self.claim(job)
+        settled: commands.Settled = self.run(
+            commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, tokens), feedback)
+        )
+        assert settled.accepted
+        return settled
+
+    def retry(self, job: str, feedback: Feedback, delay: float = 0) -> commands.Settled:
+        """Give an admitted job back after this happened."""
+        attempt = self.claim(job)
+        settled: commands.Settled = self.run(
+            commands.requeue(job, attempt, "test", delay, "retry", feedback)
+        )
+        assert settled.accepted
+        return settled
+
+    def sweep(self) -> None:
+        """The keeper comes by, as it always does."""
+        memory = {"swept_at": self.now, "recover_from": 0}
+        self.store.redis.hset(keys.CATALOGUE["keeper"], mapping=memory)
+        self.run(commands.sweep())
+
+    def record(self, job: str) -> dict[str, str]:
+        """A job's fields."""
+        fields = self.store.redis.hgetall(keys.job(job))
+        return {name.decode(): value.decode() for name, value in fields.items()}
+
+    def rung(self) -> list[str]:
+        """The jobs in the order in which Celery will hand them out; takes them."""
+        queue = keys.queue("default")
+        messages = self.store.redis.lrange(queue, 0, -1)
+        self.store.redis.delete(queue)
+        return [message.decode().split()[0] for message in reversed(messages)]
+
+    def held(self) -> set[str]:
+        """The jobs admitted or running."""
+        return {job.decode() for job in self.store.redis.zrange(keys.held("default"), 0, -1)}

@@ -1,0 +1,480 @@
+"""The gate on a real server whose scripts read a clock of ours: every limit, in every window."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from ops.local.server import EmbeddedServer
+from penstock import commands, keys
+from penstock.commands import Feedback
+from penstock.errors import ConversationBusy
+from penstock.settings import RouteOverrides, Tenant
+from tests.integration.gates import MINUTE, Gate
+
+ROUTE = RouteOverrides(
+    concurrency=6, requests_per_minute=40, burst=20, tokens_per_minute=9000, concurrency_min=1
+)
+TENANTS = {
+    "light": Tenant(weight=1),
+    "heavy": Tenant(weight=3),
+    "narrow": Tenant(concurrency=2, requests_per_minute=20, burst=10),
+}
+
+
+@dataclass
+class Passed:
+    """One admission: when, whose, and what it has cost so far."""
+
+    at: float
+    tenant: str
+    tokens: float
+
+
+@dataclass
+class Ledger:
+    """Every admission that the gate has made."""
+
+    entries: list[Passed] = field(default_factory=list)
+
+    def within(self, now: float, tenant: str | None = None) -> list[Passed]:
+        """Those of the minute that ends now."""
+        return [
+            entry
+            for entry in self.entries
+            if now - MINUTE < entry.at <= now and tenant in (None, entry.tenant)
+        ]
+
+
+class GateLife(RuleBasedStateMachine):
+    """Jobs of three tenants, answers of any length, upstreams and workers that fail, and time."""
+
+    server: EmbeddedServer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate(self.server.url, ROUTE, TENANTS)
+        self.ledger = Ledger()
+        self.passed: dict[str, Passed] = {}
+        self.tenant: dict[str, str] = {}
+        self.live: set[str] = set()
+        self.virtual_time = 0.0
+
+    def teardown(self) -> None:
+        """Whatever waits passes in the end: nothing is lost, and nothing leaks."""
+        for _ in range(400):
+            if not self.live:
+                break
+            self.gate.now += 5
+            self.gate.sweep()
+            self.admit()
+            for job in sorted(self.gate.held()):
+                self.settle(job, 0)
+        assert not self.live
+        assert not self.gate.store.redis.zcard(keys.turns("default"))
+        assert not self.gate.store.redis.zcard(keys.parked("default"))
+        self.gate.store.close()
+
+    @rule(
+        tenant=st.sampled_from(sorted(TENANTS)),
+        max_tokens=st.sampled_from([None, 50, 600, 90_000]),
+        count=st.sampled_from([1, 3, 20]),
+    )
+    def submit(self, tenant: str, max_tokens: int | None, count: int) -> None:
+        for _ in range(count):
+            job = self.gate.submit(tenant, max_tokens=max_tokens)
+            self.tenant[job] = tenant
+            self.live.add(job)
+
+    @rule(seconds=st.sampled_from([0.05, 0.4, 1.9, 7.0, 31.0]))
+    def wait(self, seconds: float) -> None:
+        self.gate.now += seconds
+
+    @rule()
+    def admit(self) -> None:
+        before = self.gate.held()
+        self.gate.admit()
+        for job in self.gate.held() - before:
+            tokens = float(self.gate.record(job)["reserved"])
+            entry = Passed(self.gate.now, self.tenant[job], tokens)
+            self.ledger.entries.append(entry)
+            self.passed[job] = entry
+
+    @rule(rounds=st.integers(1, 12), share=st.sampled_from([0.0, 0.5, 1.0]))
+    def serve(self, rounds: int, share: float) -> None:
+        """Workers answer whatever passes, as fast as it does."""
+        for _ in range(rounds):
+            self.admit()
+            for job in sorted(self.gate.held()):
+                self.settle(job, share)
+            self.gate.now += 0.3
+
+    @rule(share=st.sampled_from([0.0, 0.1, 0.9, 1.0]), data=st.data())
+    def finish(self, share: float, data: st.DataObject) -> None:
+        if held := sorted(self.gate.held()):
+            self.settle(data.draw(st.sampled_from(held)), share)
+
+    def settle(self, job: str, share: float) -> None:
+        entry = self.passed[job]
+        entry.tokens = int(entry.tokens * share)
+        self.gate.finish(job, int(entry.tokens))
+        self.live.discard(job)
+
+    @rule(
+        kind=st.sampled_from(["busy", "broken", ""]),
+        retry_after=st.sampled_from([0, 0, 3]),
+        data=st.data(),
+    )
+    def fail(self, kind: Any, retry_after: float, data: st.DataObject) -> None:
+        if held := sorted(self.gate.held()):
+            job = data.draw(st.sampled_from(held))
+            self.gate.retry(job, Feedback(kind, retry_after), delay=1)
+            self.passed[job].tokens = 0
+
+    @rule(data=st.data())
+    def lose_worker(self, data: st.DataObject) -> None:
+        if held := sorted(self.gate.held()):
+            job = data.draw(st.sampled_from(held))
+            self.gate.claim(job)
+            self.gate.store.redis.zadd(keys.held("default"), {job: 1})
+            self.gate.sweep()
+            self.passed[job].tokens = 0
+            if self.gate.record(job)["state"] == "failed":
+                self.live.discard(job)
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.live:
+            job = data.draw(st.sampled_from(sorted(self.live)))
+            self.gate.run(commands.cancel(job, "test"))
+            self.live.discard(job)
+            if job in self.passed:
+                self.passed[job].tokens = 0
+
+    @invariant()
+    def no_limit_is_exceeded(self) -> None:
+        redis, now = self.gate.store.redis, self.gate.now
+        assert redis.zcard(keys.held("default")) <= ROUTE.concurrency
+        narrow = TENANTS["narrow"]
+        running = {t: redis.scard(keys.CATALOGUE["running"] + t) for t in TENANTS}
+        assert running["narrow"] <= (narrow.concurrency or 0)
+        assert len(self.ledger.within(now)) <= (ROUTE.requests_per_minute or 0)
+        assert len(self.ledger.within(now, "narrow")) <= (narrow.requests_per_minute or 0)
+        tokens = [entry.tokens for entry in self.ledger.within(now)]
+        assert sum(tokens) <= (ROUTE.tokens_per_minute or 0) or max(tokens) == sum(tokens)
+
+    @invariant()
+    def what_is_reserved_is_what_is_held(self) -> None:
+        held = self.gate.held()
+        for job in self.tenant:
+            assert ("reserved" in self.gate.record(job)) == (job in held)
+        owners = Counter(self.tenant[job] for job in held)
+        for tenant in TENANTS:
+            assert self.gate.store.redis.scard(keys.CATALOGUE["running"] + tenant) == owners[tenant]
+
+    @invariant()
+    def virtual_time_never_goes_back(self) -> None:
+        told = float(self.gate.store.redis.hget(keys.gate("default"), "virtual_time") or 0)
+        assert told >= self.virtual_time
+        self.virtual_time = told
+
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""No shrinking: an example takes a second, and shrinking takes hundreds of them."""
+
+
+def test_no_order_of_events_exceeds_a_limit(server: EmbeddedServer) -> None:
+    """Whatever happens in whatever order, no limit is exceeded in any minute, and nothing leaks."""
+    GateLife.server = server
+    profile = hypothesis_settings(
+        max_examples=25, stateful_step_count=30, deadline=None, phases=PHASES,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )  # fmt: skip
+    run_state_machine_as_test(GateLife, settings=profile)
+
+
+@pytest.fixture
+def gate_of(server: EmbeddedServer) -> Any:
+    """Makes gates."""
+    return lambda route, tenants=None: Gate(server.url, route, tenants)
+
+
+def saturate(gate: Gate, ledger: Ledger, seconds: float, tokens: int) -> None:
+    """Keep the gate busy: what passes is answered within a second or so."""
+    under_way: list[tuple[float, str]] = []
+    end = gate.now + seconds
+    while gate.now < end:
+        if len(gate.store.redis.zrange("penstock:backlog:default:default", 0, 199)) < 100:
+            gate.submit_many(100)
+        gate.admit()
+        for job in gate.rung():
+            ledger.entries.append(Passed(gate.now, "default", tokens))
+            under_way.append((gate.now + 1, job))
+        while under_way and under_way[0][0] <= gate.now:
+            gate.finish(under_way.pop(0)[1], tokens)
+        gate.now += 0.25
+
+
+@pytest.mark.parametrize(
+    ("route", "tokens", "allowance", "share"),
+    [
+        (RouteOverrides(requests_per_minute=300, burst=10), 1, 300, 0.98),
+        (RouteOverrides(tokens_per_minute=60_000), 200, 60_000, 0.98),
+        (RouteOverrides(tokens_per_minute=60_000), 2_500, 60_000, 0.95),
+    ],
+    ids=["requests", "tokens", "tokens in large pieces"],
+)
+def test_all_of_a_limit_is_used_and_no_more(
+    gate_of: Any, route: RouteOverrides, tokens: int, allowance: int, share: float
+) -> None:
+    """After the first minute nearly all of the allowance passes, and in no minute more.
+
+    What cannot be used is less than one job and half a second.
+    """
+    gate, ledger = gate_of(route), Ledger()
+    saturate(gate, ledger, MINUTE, tokens)
+    start = gate.now
+    saturate(gate, ledger, 2 * MINUTE, tokens)
+    unit = 1 if route.requests_per_minute else tokens
+    used = unit * sum(entry.at >= start for entry in ledger.entries)
+    assert used >= share * 2 * allowance
+    moments = {entry.at for entry in ledger.entries if entry.at > start - MINUTE}
+    assert max(unit * len(ledger.within(now)) for now in moments) <= allowance
+
+
+def test_a_job_larger_than_the_limit_runs_alone(gate_of: Any) -> None:
+    """It passes when nothing else was let through for a minute, and then nothing else does."""
+    gate = gate_of(RouteOverrides(tokens_per_minute=1000))
+    gate.store.redis.hset(keys.gate("default"), "output_estimate", 5000)
+    gate.submit_many(2)
+    assert gate.admit().admitted == 1
+    gate.finish(gate.rung()[0], 5000)
+    for _ in range(61):
+        gate.now += 1
+        assert gate.admit().admitted == 0
+    gate.now += 240  # five minutes of tokens are paid for
+    assert gate.admit().admitted == 1
+
+
+def test_a_tenant_at_its_limit_blocks_nobody(gate_of: Any) -> None:
+    """Jobs of a tenant that may not run more are passed over until one of its own ends."""
+    gate = gate_of(RouteOverrides(concurrency=10), {"narrow": Tenant(concurrency=2)})
+    narrow, other = gate.submit_many(20, "narrow"), gate.submit_many(5, "other")
+    assert gate.admit().admitted == 7
+    passed = gate.rung()
+    assert set(other) < set(passed)
+    assert sum(job in narrow for job in passed) == 2
+    gate.finish(next(job for job in passed if job in narrow), 1)
+    assert gate.admit().admitted == 1
+
+
+def test_a_tenants_rate_is_kept_and_used(gate_of: Any) -> None:
+    """A tenant's requests a minute hold over its jobs, and it goes on as soon as they allow."""
+    gate = gate_of(RouteOverrides(), {"metered": Tenant(requests_per_minute=60, burst=20)})
+    gate.submit_many(200, "metered")
+    passed = 0
+    for _ in range(600):
+        passed += gate.admit().admitted
+        for job in gate.rung():
+            gate.finish(job, 1)
+        gate.now += 0.2
+    assert 98 <= passed <= 120
+
+
+def test_shares_follow_the_weights(gate_of: Any) -> None:
+    """Under saturation tenants get tokens by their weights, however long their answers are."""
+    weights = {"one": 1, "two": 2, "four": 4}
+    lengths = {"one": 300, "two": 50, "four": 1100}
+    gate = gate_of(
+        RouteOverrides(concurrency=8), {name: Tenant(weight=w) for name, w in weights.items()}
+    )
+    owner: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    for name in weights:
+        owner |= dict.fromkeys(gate.submit_many(60, name), name)
+    waiting = Counter(owner.values())
+    while min(waiting.values()) > 5:
+        gate.admit()
+        for job in gate.rung():
+            name = owner[job]
+            gate.finish(job, lengths[name])
+            used[name] += lengths[name]
+            waiting[name] -= 1
+            for refill in gate.submit_many(1, name):
+                owner[refill] = name
+                waiting[name] += 1
+        gate.now += 0.1
+        if sum(used.values()) > 250_000:
+            break
+    total = sum(used.values())
+    for name, weight in weights.items():
+        assert used[name] / total == pytest.approx(weight / 7, rel=0.03)
+
+
+def test_a_long_line_does_not_hold_up_a_short_one(gate_of: Any) -> None:
+    """Of a tenant with few jobs each starts within two service times of one with very many."""
+    gate = gate_of(RouteOverrides(concurrency=4))
+    gate.submit_many(500, "long")
+    gate.admit()
+    short = set(gate.submit_many(20, "short"))
+    rounds = 0
+    while short:
+        for job in gate.rung():
+            short.discard(job)
+            gate.finish(job, 100)
+        gate.admit()
+        rounds += 1
+    assert rounds <= 2 + 20 / 2
+
+
+def test_a_pause_holds_for_everybody(gate_of: Any) -> None:
+    """After a 429 with Retry-After nothing is admitted for so long, and then all that may."""
+    gate = gate_of(RouteOverrides(concurrency=5))
+    gate.submit_many(10)
+    gate.admit()
+    settled = gate.retry(gate.rung()[0], Feedback("busy", 7))
+    assert settled.news == ("paused", "7.000")
+    gate.now += 6.9
+    admission = gate.admit()
+    assert (admission.admitted, admission.wait) == (0, pytest.approx(0.1, abs=0.001))
+    gate.now += 0.2
+    assert gate.admit().admitted == 1
+
+
+def test_a_busy_upstream_gets_less_and_then_more(gate_of: Any) -> None:
+    """A 429 without Retry-After cuts concurrency once per reaction; it comes back within 30 s."""
+    gate = gate_of(RouteOverrides(concurrency=100, concurrency_min=10))
+    gate.submit_many(300)
+    gate.admit()
+    first = gate.rung()
+    assert gate.retry(first[0], Feedback("busy"), delay=60).news == ("slowed", "80")
+    assert gate.retry(first[1], Feedback("busy"), delay=60).news is None  # it knew of no cut
+    assert gate.admit().allowed == 80
+    allowed = []
+    for _ in range(60):
+        gate.now += 0.5
+        allowed.append(gate.admit().allowed)
+    assert allowed == sorted(allowed)
+    assert allowed[-1] == 100
+
+
+def test_concurrency_never_falls_below_its_least(gate_of: Any) -> None:
+    """However often the upstream is busy, `concurrency_min` jobs may run."""
+    gate = gate_of(RouteOverrides(concurrency=20, concurrency_min=5))
+    for _ in range(20):
+        gate.submit_many(5)
+        gate.admit()
+        for job in gate.rung()[:1]:
+            gate.retry(job, Feedback("busy"), delay=60)
+        gate.now += 0.01
+    assert gate.admit().allowed == 5
+
+
+def test_a_broken_upstream_is_left_alone_then_tried_by_one(gate_of: Any) -> None:
+    """Five failures in a row open the breaker; one probe decides whether it closes."""
+    gate = gate_of(RouteOverrides(concurrency=20))
+    gate.submit_many(20)
+    gate.admit()
+    jobs = gate.rung()
+    news = [gate.retry(job, Feedback("broken"), delay=600).news for job in jobs[:5]]
+    assert news == [None, None, None, None, ("opened", "5")]
+    gate.submit_many(3)
+    assert (gate.admit().admitted, gate.admit().breaker) == (0, "open")
+    gate.now += 5.1
+    assert (gate.admit().admitted, gate.admit().admitted) == (1, 0)
+    (probe,) = gate.rung()
+    assert gate.retry(probe, Feedback("broken"), delay=600).news == ("opened", "10")
+    gate.now += 10.1
+    assert gate.admit().admitted == 1
+    (probe,) = gate.rung()
+    assert gate.finish(probe, 1).news == ("closed", "")
+    assert gate.admit().breaker == "closed"
+
+
+def test_an_answer_in_between_keeps_the_breaker_closed(gate_of: Any) -> None:
+    """Failures count only in a row."""
+    gate = gate_of(RouteOverrides(concurrency=50))
+    gate.submit_many(40)
+    gate.admit()
+    for number, job in enumerate(gate.rung()):
+        if number % 5 == 4:
+            gate.finish(job, 1)
+        else:
+            assert gate.retry(job, Feedback("broken"), delay=600).news is None
+
+
+def test_retries_have_a_budget(gate_of: Any) -> None:
+    """A thousand failures at once come back at ten a second, not all together."""
+    gate = gate_of(RouteOverrides(concurrency=200))
+    gate.submit_many(200)
+    gate.admit()
+    for job in gate.rung():
+        gate.retry(job, Feedback("busy", 0.001))
+    due = sorted(score for _, score in gate.store.redis.zrange(keys.DUE, 0, -1, withscores=True))
+    assert len(due) > 150
+    assert due[-1] - gate.now > 190 / (10 + 0.2 * 20) - 2
+
+
+def test_a_conversation_is_held_one_job_at_a_time(gate_of: Any) -> None:
+    """Jobs of a conversation run one after the other in their order, whatever their priority."""
+    gate = gate_of(RouteOverrides())
+    talk = [gate.submit(conversation="c", priority=p) for p in (0, 9, 5)]
+    other = gate.submit(conversation="d")
+    gate.admit()
+    assert set(gate.rung()) == {talk[0], other}
+    gate.finish(other, 1)
+    gate.retry(talk[0], Feedback(), delay=5)
+    assert gate.admit().admitted == 0  # the first one keeps its place while it waits for its retry
+    gate.now += 6
+    gate.sweep()
+    for job in talk:
+        gate.admit()
+        assert gate.rung() == [job]
+        gate.finish(job, 1)
+    assert not gate.store.redis.exists("penstock:conversation:default:c")
+
+
+def test_a_cancelled_job_lets_its_conversation_go_on(gate_of: Any) -> None:
+    """Whoever leaves the line, first or last, holds nobody up."""
+    gate = gate_of(RouteOverrides())
+    first, second, third = gate.submit_many(3, conversation="c")
+    gate.run(commands.cancel(second, "test"))
+    gate.run(commands.cancel(first, "test"))
+    gate.admit()
+    assert gate.rung() == [third]
+
+
+@pytest.mark.parametrize(
+    ("on_busy", "states"),
+    [
+        ("enqueue", ["running", "queued", "queued"]),
+        ("interrupt", ["running", "queued", "queued"]),
+        ("replace", ["running", "cancelled", "queued"]),
+    ],
+)
+def test_a_new_job_may_make_way_for_itself(gate_of: Any, on_busy: str, states: list[str]) -> None:
+    """`interrupt` tells the running job's worker to stop it, `replace` drops those that wait."""
+    gate = gate_of(RouteOverrides())
+    first, second = gate.submit_many(2, conversation="c")
+    gate.admit()
+    gate.claim(first)
+    third = gate.submit(conversation="c", on_busy=on_busy)
+    records = [gate.record(job) for job in (first, second, third)]
+    assert [record["state"] for record in records] == states
+    assert records[0].get("cancel_reason") == ("interrupted" if on_busy == "interrupt" else None)
+
+
+def test_a_busy_conversation_may_refuse(gate_of: Any) -> None:
+    """`reject` is an error that names the job the conversation is at; nothing is stored."""
+    gate = gate_of(RouteOverrides())
+    first = gate.submit(conversation="c", on_busy="reject")
+    with pytest.raises(ConversationBusy, match=first):
+        gate.submit(conversation="c", on_busy="reject")
+    assert gate.store.redis.zcard(keys.jobs("default")) == 1
