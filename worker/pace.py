@@ -18,7 +18,7 @@ import time
 SLOTS = 5
 """Phases of the flush interval: 10 ms apart at the default of 50 ms."""
 
-BUSY = 0.6
+BUSY = 0.45
 """Share of a core that the loop may use before turns come less often."""
 
 STRETCH = 5.0

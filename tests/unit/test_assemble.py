@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.errors import StreamBroken
 from penstock.settings import Prices
-from worker.upstream.assemble import Assembler
+from worker.upstream.assemble import LESSONS, Assembler
 from worker.upstream.choice import Choice
 from worker.upstream.delta import ChoiceDelta, Deltas
 from worker.upstream.sse import NamedEvent
@@ -493,3 +493,50 @@ def test_partial_answers() -> None:
     assert partial["usage"]["completion_tokens"] == 2
     feed(target, chunk({"content": "c"}, usage=USAGE))
     assert target.partial()["usage"] == {**USAGE, "estimated": True}
+
+
+plain = st.builds(
+    lambda text, index: chunk({"content": text}, index=index), texts, st.integers(0, 1)
+)
+odd = st.one_of(
+    st.builds(lambda text: chunk({"content": text, "role": "assistant"}), texts),
+    st.builds(lambda text: chunk({"content": text, "reasoning_content": text}), texts),
+    st.builds(lambda text: chunk({"content": text}, usage={"completion_tokens": 1}), texts),
+    st.builds(lambda text: chunk({"reasoning": text}), texts),
+    st.builds(lambda text: chunk({"content": text}, reason="stop"), texts),
+    st.builds(lambda text: chunk({"content": text}, created=7), texts),
+    st.builds(
+        lambda text: {
+            "choices": [{"index": 0, "delta": {"content": text}, "logprobs": {"content": [1]}}]
+        },
+        texts,
+    ),
+    st.builds(lambda text: chunk({"tool_calls": [{"index": 0, "content": text}]}), texts),
+    st.just(chunk({"content": '", "content": "x'})),
+)
+
+
+@given(chunks=st.lists(st.one_of(plain, plain, plain, odd), max_size=25), spaced=st.booleans())
+def test_a_template_changes_nothing(chunks: list[Chunk], spaced: bool) -> None:
+    """Reading chunks by the last one gives the same deltas and errors as reading each as JSON."""
+    separators = (", ", ": ") if spaced else (",", ":")
+    by_template, as_json = assembler(), assembler()
+    as_json._lessons = 0
+    for each in chunks:
+        data = json.dumps(each, separators=separators).encode()
+        outcomes = []
+        for target in (by_template, as_json):
+            try:
+                outcomes.append(target.feed(data))
+            except StreamBroken as error:
+                outcomes.append(error.message)
+        assert outcomes[0] == outcomes[1]
+    assert by_template.partial() == as_json.partial()
+
+
+def test_a_template_is_learned() -> None:
+    """Plain chunks are read by their template after the second one."""
+    target = assembler()
+    feed(target, *(chunk({"content": f"word {number}"}) for number in range(5)))
+    assert target._template is not None
+    assert target._lessons == LESSONS - 1

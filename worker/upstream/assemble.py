@@ -15,6 +15,7 @@ from worker.upstream.choice import FINISH_REASONS, Choice
 from worker.upstream.delta import ChoiceDelta, Deltas
 from worker.upstream.error_body import broken_stream, read_error
 from worker.upstream.sse import DONE, NamedEvent
+from worker.upstream.template import Template
 from worker.upstream.usage import estimated, with_cost
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _decode = msgspec.json.Decoder().decode  # to plain data, so that no field is lost
 _REBUILT = frozenset({"object", "choices", "usage", "error"})
+
+
+LESSONS = 8
+"""How many chunks of an answer a template is made of at most: some servers repeat nothing."""
 
 
 class Assembler:
@@ -37,7 +42,10 @@ class Assembler:
         done: whether `[DONE]` has come; nothing after it needs to be read.
     """
 
-    __slots__ = ("_answer", "_choices", "_fields", "_pieces", "_prices", "_prompt", "done")
+    __slots__ = (
+        "_answer", "_choices", "_fields", "_index", "_lessons", "_pieces", "_prices", "_prompt",
+        "_template", "done",
+    )  # fmt: skip
 
     def __init__(
         self, *, prices: Prices, n: int = 1, model: str = "", prompt_characters: int = 0
@@ -49,6 +57,9 @@ class Assembler:
         self._choices = {index: Choice() for index in range(n)}
         self._answer = Deltas()
         self._pieces = 0
+        self._template: Template | None = None
+        self._index = 0  # whose content the template reads
+        self._lessons = LESSONS
 
     def feed(self, data: bytes) -> list[ChoiceDelta]:
         """Take one event's data; returns the deltas to relay, often one, sometimes none.
@@ -60,6 +71,13 @@ class Assembler:
             StreamBroken: it is an error, with the upstream's own message, type and code as far as
                 it gave them, or it cannot be part of an answer.
         """
+        if (
+            self._template is not None
+            and type(data) is bytes
+            and (content := self._template.read(data))
+            and self._choices[self._index].passes(content)
+        ):
+            return self._say([{"index": self._index, "delta": {"content": content}}])
         try:
             chunk = _decode(data)
             if (
@@ -69,11 +87,20 @@ class Assembler:
                 or type(data) is NamedEvent
             ):
                 _check_for_error(data, chunk)
-            return self._absorb(chunk)
+            deltas = self._absorb(chunk)
+            if self._lessons and _is_plain(chunk, deltas):
+                self._learn(data, deltas[0])
+            return deltas
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._feed_text(data)
         except RecursionError:
             raise _not_a_chunk("an event nested too deeply") from None
+
+    def _learn(self, data: bytes, delta: ChoiceDelta) -> None:
+        """Read chunks by this one from now on."""
+        self._lessons -= 1
+        self._index = delta["index"]
+        self._template = Template.learn(data, delta["delta"]["content"])
 
     def completion(self) -> dict[str, Any]:
         """The whole answer as a `chat.completion`, usage with its `estimated_cost`.
@@ -123,13 +150,16 @@ class Assembler:
             choice = self._choices.get(index) or self._choices.setdefault(index, Choice())
             if delta := choice.advance(given):
                 deltas.append({"index": index, "delta": delta})
-        if deltas:
-            self._answer.add(deltas)
-            self._pieces += len(deltas)
         fields = self._fields
         for field, value in chunk.items():
             if value is not None:
                 fields[field] = value
+        return self._say(deltas)
+
+    def _say(self, deltas: list[ChoiceDelta]) -> list[ChoiceDelta]:
+        if deltas:
+            self._answer.add(deltas)
+            self._pieces += len(deltas)
         return deltas
 
     def _completion(self) -> dict[str, Any]:
@@ -153,6 +183,16 @@ class Assembler:
                 prompt_characters=self._prompt, characters=self._answer.size, pieces=self._pieces
             )
         return with_cost(usage, self._prices, self._fields.get("service_tier"))
+
+
+def _is_plain(chunk: dict[str, Any], deltas: list[ChoiceDelta]) -> bool:
+    """Whether all that a chunk says is one choice's content, so that a template can read others."""
+    return (
+        len(deltas) == 1
+        and deltas[0]["delta"].keys() == {"content"}
+        and len(chunk["choices"]) == 1
+        and not chunk["choices"][0].get("logprobs")  # they are joined, not replaced
+    )
 
 
 def _check_for_error(data: bytes, value: Any) -> None:

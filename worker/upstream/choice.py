@@ -50,6 +50,10 @@ class Choice:
         self._calls: dict[int, tuple[Any, str]] = {}  # index -> id and name so far
         self._around: dict[str, Any] = {}
 
+    def passes(self, content: str) -> bool:
+        """Whether this content is certainly text, and goes on as it is."""
+        return self._steady and content[-1] not in STOP_TOKEN
+
     def advance(self, given: dict[str, Any]) -> dict[str, Any]:
         """Take this choice of one chunk; returns the delta to relay, {} if that says nothing.
 
@@ -64,7 +68,7 @@ class Choice:
             if (
                 type(content) is str
                 and content
-                and content[-1] not in STOP_TOKEN
+                and self.passes(content)
                 and (len(delta) == 1 or (len(delta) == 2 and "role" in delta))
             ):
                 return {"content": content}  # nearly always
