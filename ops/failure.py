@@ -19,6 +19,9 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE: the reader of our stdout has left, which is its good right."""
 
 
+_EXTRAS = {"celery", "httpx", "httpx_aiohttp", "prometheus_client", "uvloop"}
+"""What `pip install penstock` alone does not bring."""
+
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO}
 
 
@@ -40,6 +43,9 @@ def report(error: Exception) -> int:
             discard_output()
             _say(f"cannot write the output: {error.strerror}")
             return 1
+        case ModuleNotFoundError() if error.name in _EXTRAS:
+            _say(f"this command needs {error.name}: pip install 'penstock[worker]'")
+            return 2
         case _:
             return _unexpected(error)
 

@@ -12,6 +12,7 @@
 
 from penstock.client import AsyncClient, AsyncJob, Client, Job
 from penstock.errors import (
+    BudgetSpent,
     ConfigurationError,
     ConversationBusy,
     IdempotencyConflict,
@@ -38,6 +39,7 @@ from penstock.state import JobState
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BudgetSpent",
     "Client",
     "Completion",
     "ConfigurationError",

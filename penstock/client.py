@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from datetime import date
+from itertools import islice, product
 from typing import Any
 
 from penstock import commands, keys
@@ -20,6 +21,7 @@ from penstock.job import Completion, JobRecord, JobSpec
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore, Store, mapped_errors
+from penstock.usage import UsageRow, days, rows
 
 BATCH = 500
 """Jobs per round trip in `submit_many`."""
@@ -200,6 +202,14 @@ class Client:
         """Stop a job; see Job.cancel."""
         return self.store.run(commands.cancel(id_, reason))
 
+    def usage(self, since: date, tenant: str | None = None) -> Sequence[UsageRow]:
+        """What one tenant or all of them used since a day (UTC), by day, tenant and route."""
+        with mapped_errors(self.store.url):
+            names = [tenant] if tenant else _sorted(self.store.redis.smembers(keys.TENANTS))
+            asked = list(product(days(since, self.store.redis.time()[0]), names))
+            pipeline = self.store.redis.pipeline(transaction=False)
+            return _usage(asked, _ask_usage(pipeline, asked).execute())
+
     def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""
         record = self.get(id_)
@@ -281,6 +291,15 @@ class AsyncClient:
     async def cancel(self, id_: str, reason: str = "cancelled by request") -> JobState:
         """Stop a job; see Job.cancel."""
         return await self.store.run(commands.cancel(id_, reason))
+
+    async def usage(self, since: date, tenant: str | None = None) -> Sequence[UsageRow]:
+        """See Client.usage."""
+        with mapped_errors(self.store.url):
+            names = [tenant] if tenant else _sorted(await self.store.redis.smembers(keys.TENANTS))
+            now, _ = await self.store.redis.time()
+            asked = list(product(days(since, now), names))
+            pipeline = self.store.redis.pipeline(transaction=False)
+            return _usage(asked, await _ask_usage(pipeline, asked).execute())
 
     async def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""
@@ -395,6 +414,21 @@ def _record(id_: str, fields: dict[bytes, bytes], entries: list[Any]) -> JobReco
         return None
     last = _newest(entries)
     return JobRecord.from_fields(id_, fields, last.data if last and last.is_terminal else None)
+
+
+def _sorted(names: Iterable[bytes]) -> list[str]:
+    return sorted(name.decode() for name in names)
+
+
+def _ask_usage(pipeline: Any, asked: Iterable[tuple[str, str]]) -> Any:
+    for day, tenant in asked:
+        pipeline.hgetall(keys.usage(tenant, day))
+    return pipeline
+
+
+def _usage(asked: Iterable[tuple[str, str]], replies: Iterable[Any]) -> list[UsageRow]:
+    pairs = zip(asked, replies, strict=True)
+    return [row for (day, tenant), fields in pairs for row in rows(tenant, day, fields)]
 
 
 def _newest(entries: list[Any]) -> Event | None:

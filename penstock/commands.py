@@ -14,6 +14,7 @@ import msgspec
 
 from penstock import keys, limits
 from penstock.errors import (
+    BudgetSpent,
     ConversationBusy,
     IdempotencyConflict,
     InvalidRequest,
@@ -127,6 +128,11 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             return ConversationBusy(
                 f"conversation {spec.options.conversation!r} is at {rest[0]}; wait for its end, or "
                 "choose another on_busy"
+            )
+        case "over_budget":
+            return BudgetSpent(
+                f"tenant {spec.options.tenant} has spent its budget of this {rest[0]}; jobs are "
+                "taken again when the next one begins"
             )
         case "unknown_route":
             names = ", ".join(sorted({*rest, *settings.resolved_routes}))
@@ -296,10 +302,12 @@ NOTHING_KNOWN = Feedback()
 
 
 class Used(NamedTuple):
-    """Tokens of one answer."""
+    """What an attempt used: tokens of its prompt and its answer, and USD."""
 
     prompt: int
     answer: int
+    usd: float
+    estimated: bool = False
 
 
 class Settled(NamedTuple):
@@ -314,6 +322,12 @@ class Settled(NamedTuple):
     accepted: bool
     cancel_asked: str | None = None
     news: tuple[str, str] | None = None
+
+
+def _spent(used: Used | None) -> tuple[Argument, ...]:
+    if used is None:
+        return ("", "", "", "")
+    return (used.prompt, used.answer, f"{used.usd:.9f}", int(used.estimated))
 
 
 def _settled(reply: list[bytes]) -> Settled:
@@ -336,7 +350,7 @@ def finish(
 ) -> Command[Settled]:
     """End a running job with its terminal event."""
     arguments: list[Argument] = [
-        id_, attempt, str(state), n, encode(data), *(used or ("", "")), *feedback,
+        id_, attempt, str(state), n, encode(data), *_spent(used), *feedback,
     ]  # fmt: skip
     return Command(load("finish"), [keys.job(id_)], arguments, _settled)
 
@@ -347,10 +361,13 @@ def requeue(
     reason: str,
     delay: float,
     mode: Literal["retry", "handback"],
+    used: Used | None = None,
     feedback: Feedback = NOTHING_KNOWN,
 ) -> Command[Settled]:
     """Give a running job back."""
-    arguments: list[Argument] = [id_, attempt, reason, delay, mode, *feedback]
+    arguments: list[Argument] = [
+        id_, attempt, reason, delay, mode, *_spent(used), *feedback,
+    ]  # fmt: skip
     return Command(load("requeue"), [keys.job(id_)], arguments, _settled)
 
 

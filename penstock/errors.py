@@ -8,6 +8,7 @@
     │   ├── RequestTooLarge         its body is over MAX_REQUEST_BYTES
     │   ├── UnknownRoute            it names a route nobody has configured
     │   ├── IdempotencyConflict     its idempotency key belongs to a job with another body
+    │   ├── BudgetSpent             its tenant has spent its budget, and jobs are not to wait
     │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
     ├── InvalidTransition           the job is not in a state that allows this
@@ -58,6 +59,10 @@ class UnknownRoute(InvalidRequest):
 
 class IdempotencyConflict(InvalidRequest):
     """The idempotency key already belongs to a job with another request."""
+
+
+class BudgetSpent(InvalidRequest):
+    """The tenant has spent its budget of the day or month, and `over_budget` is `reject`."""
 
 
 class ConversationBusy(InvalidRequest):

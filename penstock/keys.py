@@ -16,7 +16,7 @@ CATALOGUE = {
     #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
     #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
-    #   max_tokens, reserved, charged (tokens, see settle.lua),
+    #   max_tokens, reserved, charged, reserved_usd (see settle.lua),
     #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
@@ -40,8 +40,11 @@ CATALOGUE = {
     # HASH of tenants' limits as the settings publish them, "*" for all others: see limits.py.
     "limits": PREFIX + "limits",
     # HASH, what a tenant with limits has used: <tenant>.
-    #   requests_paid, tokens_paid (see meter.lua)
+    #   requests_paid, tokens_paid (see meter.lua), day, day_usd, month, month_usd (see budget.lua)
     "tenant": PREFIX + "tenant:",
+    # HASH, what a tenant used on a day (UTC): <tenant>:<date>. For 400 days.
+    #   "<route> <what>": jobs, prompt_tokens, completion_tokens, usd, estimated_usd
+    "usage": PREFIX + "usage:",
     # SET of a tenant's admitted and running jobs, on all routes: <tenant>.
     "running": PREFIX + "running:",
     # ZSET of the jobs of a conversation that have not ended, in their order: <tenant>:<name>.
@@ -125,6 +128,11 @@ def served(route: str) -> str:
 def parked(route: str) -> str:
     """ZSET: the tenants that wait for their own limits on a route."""
     return CATALOGUE["parked"] + route
+
+
+def usage(tenant: str, date: str) -> str:
+    """HASH: what a tenant used on a day, as YYYY-MM-DD."""
+    return f"{CATALOGUE['usage']}{tenant}:{date}"
 
 
 def turns(route: str) -> str:

@@ -13,6 +13,9 @@ from penstock.settings import Route, Tenant
 
 MINUTE = 60.0
 
+MILLION = 1_000_000
+"""Prices are in USD per so many tokens."""
+
 TOKENS_AT_ONCE = 0.1
 """Share of a minute's tokens that may pass at once. The window behind the meter keeps the limit
 itself, so the meter need not: it only spreads a minute's tokens over the minute."""
@@ -43,6 +46,8 @@ def of_route(route: Route) -> dict[str, str | int]:
         "requests": requests_rate(route.requests_per_minute, route.burst),
         "tokens": tokens_rate(route.tokens_per_minute),
         "tokens_per_minute": route.tokens_per_minute or "",
+        "price_input": f"{route.prices.input / MILLION:.12f}",
+        "price_output": f"{route.prices.output / MILLION:.12f}",
     }
 
 
@@ -50,7 +55,8 @@ def of_tenant(tenant: Tenant) -> str:
     """One tenant's limits, as tenant.lua reads them."""
     requests = requests_rate(tenant.requests_per_minute, tenant.burst)
     tokens = tokens_rate(tenant.tokens_per_minute)
-    return f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens}"
+    budgets = f"{tenant.budget_day or 0:f} {tenant.budget_month or 0:f} {tenant.over_budget}"
+    return f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens} {budgets}"
 
 
 def _rate(interval: float, at_once: float) -> str:

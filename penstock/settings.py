@@ -40,6 +40,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
 Count = Annotated[int, Field(ge=1)]
+Budget = Annotated[float, Field(gt=0, allow_inf_nan=False, description="USD")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
@@ -104,6 +105,9 @@ class Tenant(Frozen):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     burst: Count = 10
+    budget_day: Budget | None = None
+    budget_month: Budget | None = None
+    over_budget: Literal["hold", "reject"] = "hold"
 
 
 class RouteOverrides(Frozen):

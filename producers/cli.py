@@ -67,6 +67,11 @@ class KeyValue(click.ParamType[tuple[str, str]]):
 @click.option("--deadline", type=Duration(), help="Give up after, written as --delay.")
 @click.option("--idempotency-key", help="The same key gives the same job.")
 @click.option("--conversation", help="Jobs of one conversation belong together.")
+@click.option(
+    "--on-busy",
+    type=click.Choice(["enqueue", "reject", "interrupt", "replace"]),
+    help="What to do where the conversation has jobs already.",
+)
 @click.option("--metadata", type=KeyValue(), multiple=True, help="Kept with the job; repeatable.")
 @click.option("--webhook", metavar="URL", help="Where to report the end.")
 def submit(prompt: str | None, follow: bool, wait: bool, **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -25,6 +25,8 @@ COLOURS = {
     JobState.CANCELLED: "yellow",
     JobState.EXPIRED: "yellow",
 }
+
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 UNCUT = 10_000
 """The width of output that no terminal shows: nothing is cut or wrapped in a pipe."""
@@ -58,6 +60,17 @@ def print_table(records: Iterable[JobRecord]) -> None:
         table.add_column(name, no_wrap=True, min_width=30 if name == "JOB" else None)
     for record in records:
         table.add_row(*_row(record, now))
+    _print(table)
+
+
+def print_lines(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> None:
+    """Print a table; columns from `numbers_from` on are numbers, and stand to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for position, name in enumerate(names):
+        side = _SIDES[position >= numbers_from]
+        table.add_column(name, no_wrap=True, justify=side)
+    for line in lines:
+        table.add_row(*map(_text, line))
     _print(table)
 
 

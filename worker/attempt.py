@@ -173,25 +173,38 @@ def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
     id_, attempt, n = stream.job.id, stream.job.attempt, stream.feed.n + 1
     match outcome:
         case Completed(completion):
-            used = _used(completion)
+            answered = _used(completion)
             return commands.finish(
-                id_, attempt, JobState.COMPLETED, n, completion, used, Feedback("ok")
+                id_, attempt, JobState.COMPLETED, n, completion, answered, Feedback("ok")
             )
         case Failed(error):
             data = {"error": error.as_dict(), "attempts": stream.job.counted_attempt}
             feedback = verdict.of_error(error)
-            return commands.finish(id_, attempt, JobState.FAILED, n, data, None, feedback)
+            used = _used_so_far(stream)
+            return commands.finish(id_, attempt, JobState.FAILED, n, data, used, feedback)
         case Cancelled(reason, completion):
             data = {"reason": reason, "completion": completion}
-            spent = _used(completion) if completion else None
-            return commands.finish(id_, attempt, JobState.CANCELLED, n, data, spent)
+            used = _used_so_far(stream)
+            return commands.finish(id_, attempt, JobState.CANCELLED, n, data, used)
         case Retry(error, delay):
             feedback = verdict.of_error(error)
-            return commands.requeue(id_, attempt, error.reason, delay, "retry", feedback)
+            return commands.requeue(
+                id_, attempt, error.reason, delay, "retry", _used_so_far(stream), feedback
+            )
         case Interrupted(reason):
-            return commands.requeue(id_, attempt, reason, 0, "handback")
+            return commands.requeue(id_, attempt, reason, 0, "handback", _used_so_far(stream))
+
+
+def _used_so_far(stream: Stream) -> Used | None:
+    """What the upstream will charge for an answer that broke off, once it had begun."""
+    return _used(stream.assembler.partial()) if stream.begun else None
 
 
 def _used(completion: dict[str, Any]) -> Used:
     usage = completion["usage"]
-    return Used(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    return Used(
+        usage.get("prompt_tokens") or 0,
+        usage.get("completion_tokens") or 0,
+        usage.get("estimated_cost") or 0,
+        bool(usage.get("estimated")),
+    )

@@ -24,7 +24,7 @@ NOT_SHOWN = """\
 call, two events and finish; for Celery pop, call, two publishes. "empty": a task that does nothing,
 on each pool with the same messages: what the pools cost themselves. Our pool runs it once with
 Celery's own defaults, as the rivals do, and once with Penstock's (no prefetch, no acknowledgement
-emulation, task events on). All messages are in the queue at once; wall clock is from then to the
+emulation, no task events). All messages are in the queue at once; wall clock is from then to the
 last job, so it is as noisy as the machine, and CPU per job is the figure to trust. Not shown: how
 it scales over processes."""
 

@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, ring, gate, tenant, window, place
+-- include: clock, ring, gate, tenant, window, budget, place
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -30,34 +30,38 @@ local function tenant_of(name)
 end
 
 -- What a job is expected to use: its prompt, at four bytes a token, and an answer such as this route
--- gives. Returns what it will rarely exceed, which is reserved, and the mean, which is charged.
+-- gives. Returns what it will rarely exceed, in tokens and USD, which is reserved, and the mean in
+-- tokens, which its tenant's turn is charged with.
 local BYTES_PER_TOKEN = 4
-local function expected_tokens(job)
+local function expect(job)
   local record = KEY.job .. job
   local most_output = tonumber(redis.call('HGET', record, 'max_tokens') or math.huge)
   local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
-  return prompt + math.min(most_output, gate.output_estimate),
-    prompt + math.min(most_output, gate.output_mean)
+  local output = math.min(most_output, gate.output_estimate)
+  return { tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
+    usd = prompt * gate.price_input + output * gate.price_output }
 end
 
 -- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
 -- passes when there were none.
-local function route_wait(tokens)
+local function route_wait(expected)
+  local tokens = expected.tokens
   if in_window and in_window > 0 and in_window + tokens > gate.tokens_per_minute then return STEP end
   return math.max(meter_wait(gate.requests, gate.requests_paid, 1, now),
     meter_wait(gate.tokens, gate.tokens_paid, tokens, now))
 end
 
 -- When a tenant's own limits let its next job through; nil: now.
-local function blocked_until(name, tokens)
+local function blocked_until(name, expected)
   local limits = tenant_of(name)
   if not is_limited(limits) then return nil end
   if limits.concurrency > 0 and redis.call('SCARD', KEY.running .. name) >= limits.concurrency then
     return math.huge
   end
   local wait = math.max(meter_wait(limits.requests, limits.requests_paid, 1, now),
-    meter_wait(limits.tokens, limits.tokens_paid, tokens, now))
-  return wait > 0 and now + wait or nil
+    meter_wait(limits.tokens, limits.tokens_paid, expected.tokens, now))
+  if wait > 0 then return now + wait end
+  return has_budget(limits) and budget_until(limits, read_spent(name, now), expected.usd, now) or nil
 end
 
 local function park(name, turn, until_time)
@@ -73,7 +77,8 @@ local function unpark()
   end
 end
 
-local function pay(name, tokens)
+local function pay(job, name, expected)
+  local tokens = expected.tokens
   if in_window then
     in_window = in_window + tokens
     window_add(route, now, tokens, now)
@@ -86,16 +91,20 @@ local function pay(name, tokens)
   limits.tokens_paid = meter_pay(limits.tokens, limits.tokens_paid, tokens, now)
   redis.call('HSET', KEY.tenant .. name, 'requests_paid', stamp(limits.requests_paid),
     'tokens_paid', stamp(limits.tokens_paid))
+  if has_budget(limits) then
+    spend(name, expected.usd, 0, now, now)
+    redis.call('HSET', KEY.job .. job, 'reserved_usd', stamp(expected.usd))
+  end
 end
 
-local function admit(job, name, tokens, charge)
+local function admit(job, name, expected)
   local record = KEY.job .. job
   local rings = redis.call('HINCRBY', record, 'rings', 1)
   redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'first_ring', rings,
-    'reserved', tokens, 'charged', charge)
+    'reserved', expected.tokens, 'charged', expected.charge)
   redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
   redis.call('SADD', KEY.running .. name, job)
-  pay(name, tokens)
+  pay(job, name, expected)
   in_use = in_use + 1
   if rings == 1 then first_attempts = first_attempts + 1 end
   if gate.open_until then redis.call('HSET', KEYS[1], 'probe', job) end
@@ -122,17 +131,17 @@ local function serve()
     redis.call('ZREM', KEYS[2], name)
     return 'again'
   end
-  local tokens, charge = expected_tokens(jobs[1])
-  local wait = route_wait(tokens)
+  local expected = expect(jobs[1])
+  local wait = route_wait(expected)
   if wait > 0 then return 'done', wait end
-  local until_time = blocked_until(name, tokens)
+  local until_time = blocked_until(name, expected)
   if until_time then
     park(name, turn, until_time)
     return 'again'
   end
   redis.call('ZREM', backlog, jobs[1])
-  admit(jobs[1], name, tokens, charge)
-  move_turn(name, turn, charge, #jobs > 1)
+  admit(jobs[1], name, expected)
+  move_turn(name, turn, expected.charge, #jobs > 1)
   return 'admitted'
 end
 
@@ -141,11 +150,12 @@ local function serve_suspect()
   if gate.suspect and redis.call('ZSCORE', KEYS[3], gate.suspect) then return end
   local job = redis.call('ZRANGE', KEY.suspects .. route, 0, 0)[1]
   if not job then return end
-  local tokens = expected_tokens(job)
-  if route_wait(tokens) > 0 then return end
+  local expected = expect(job)
+  expected.charge = 0
+  if route_wait(expected) > 0 then return end
   redis.call('ZREM', KEY.suspects .. route, job)
   redis.call('HSET', KEYS[1], 'suspect', job)
-  admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), tokens, 0)
+  admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), expected)
 end
 
 -- How many may pass at most, and the seconds until that may change by itself.

@@ -15,6 +15,7 @@
 --       {"exists", id, state}             the idempotency key's job, or this very one, is there
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"busy", id}                      the conversation is at this job, and was not to wait
+--       {"over_budget", "day" | "month"}  the tenant has spent its budget, and is not to wait
 --       {"unknown_route", name...}        with the routes there are
 
 -- Jobs of one call come one after the other too: a microsecond apart.
@@ -43,6 +44,15 @@ local function remember(tenant, route)
   redis.call('SADD', KEY.tenants, tenant)
 end
 
+local over = {}
+local function is_over_budget(tenant)
+  if over[tenant] == nil then
+    local limits = read_tenant(tenant)
+    over[tenant] = limits.rejects and spent_period(limits, read_spent(tenant, now)) or false
+  end
+  return over[tenant]
+end
+
 -- at: where the job's arguments begin; last: where they end.
 local function enqueue(at, last)
   local id, tenant, route, priority = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
@@ -56,6 +66,8 @@ local function enqueue(at, last)
     seen = holder and existing(holder, digest)
   end
   if seen then return seen end
+  local period = is_over_budget(tenant)
+  if period then return {'over_budget', period} end
   local conversation = ARGV[at + 9]
   if conversation ~= '' then
     local busy = make_way(tenant, conversation, ARGV[at + 10], now)

@@ -4,8 +4,8 @@
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 state  4 n of the terminal event  5 its data (JSON)
---       6 tokens of the prompt and  7 of the answer, or ""
---       8 what it says about the upstream, see feedback.lua  9 seconds the upstream asks to wait
+--       6 to 9 what was used, see usage.lua
+--       10 what it says about the upstream, see feedback.lua  11 seconds the upstream asks to wait
 -- reply {"finished", news...}   also when the same call came before; news of the gate, for the log
 --       {"stale", state}        the attempt is not the running one: its outcome does not count
 
@@ -15,8 +15,8 @@ if not record then return {'stale', 'unknown'} end
 if record.state == state and record.attempt == attempt then return {'finished'} end
 if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', record.state} end
 
-local now, answered = clock(), tonumber(ARGV[7])
-local news = feed_back(id, record, ARGV[8], tonumber(ARGV[9]), now) or {}
-conclude(id, record, state, ARGV[4], now, ARGV[5], answered and tonumber(ARGV[6]) + answered)
-if answered and state == 'completed' then learn_output(record.route, answered) end
+local now, used = clock(), read_used(6)
+local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}
+conclude(id, record, state, ARGV[4], now, ARGV[5], used)
+if used and state == 'completed' then learn_output(record.route, tonumber(used.answer)) end
 return {'finished', unpack(news)}

@@ -15,6 +15,9 @@ while at <= #ARGV do
   local last = at + 1 + 2 * tonumber(ARGV[at + 1])
   redis.call('SADD', KEY.routes, ARGV[at])
   redis.call('HSET', KEY.gate .. ARGV[at], unpack(ARGV, at + 2, last))
+  for _, tenant in ipairs(redis.call('ZRANGE', KEY.parked .. ARGV[at], 0, -1)) do
+    redis.call('ZADD', KEY.parked .. ARGV[at], 0, tenant)  -- its limits may be others now
+  end
   at = last + 1
 end
 return 'registered'

@@ -5,7 +5,8 @@
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 reason  4 delay in seconds
 --       5 "retry": the attempt counts | "handback": it does not, and the job goes to the front
---       6 what it says about the upstream, see feedback.lua  7 seconds the upstream asks to wait
+--       6 to 9 what was used, see usage.lua
+--       10 what it says about the upstream, see feedback.lua  11 seconds the upstream asks to wait
 -- reply {"queued" | "scheduled", news...}   also when the same call came before; news of the gate
 --       {"cancelled", reason}      somebody has asked for that: end it so
 --       {"stale", state}           the attempt is not the running one
@@ -18,7 +19,7 @@ if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', 
 if record.cancel_reason then return {'cancelled', record.cancel_reason} end
 redis.call('HSET', KEYS[1], 'given_back', attempt)
 local now, delay = clock(), tonumber(ARGV[4])
-local news = feed_back(id, record, ARGV[6], tonumber(ARGV[7]), now) or {}
+local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}
 local score = record.arrival
 if handback then
   redis.call('HINCRBY', KEYS[1], 'excused', 1)
@@ -26,4 +27,4 @@ if handback then
 else
   delay = math.max(delay, retry_wait(record.route, now))
 end
-return {restart(id, record, now, ARGV[3], delay, score), unpack(news)}
+return {restart(id, record, now, ARGV[3], delay, score, read_used(6)), unpack(news)}

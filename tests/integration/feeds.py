@@ -32,14 +32,15 @@ class Speaker:
 
     def finish(self, state: JobState = JobState.COMPLETED) -> None:
         data = {"id": "c", "choices": []} if state is JobState.COMPLETED else FAILURE
-        assert self.store.run(commands.finish(self.id, self.attempt, state, self.n + 1, data))
+        command = commands.finish(self.id, self.attempt, state, self.n + 1, data)
+        assert self.store.run(command).accepted
 
     def fail(self) -> None:
         self.finish(JobState.FAILED)
 
     def give_back(self) -> None:
         command = commands.requeue(self.id, self.attempt, "connection_broken", 0, "retry")
-        assert self.store.run(command)
+        assert self.store.run(command).accepted
 
 
 FAILURE = {

@@ -67,11 +67,13 @@ class Gate:
         assert isinstance(claimed, commands.Claim), claimed
         return claimed.attempt
 
-    def finish(self, job: str, tokens: int, feedback: Feedback = ANSWERED) -> commands.Settled:
-        """Answer an admitted job with so many tokens."""
+    def finish(
+        self, job: str, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
+    ) -> commands.Settled:
+        """Answer an admitted job with so many tokens, for so many USD."""
         attempt = self.claim(job)
         settled: commands.Settled = self.run(
-            commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, tokens), feedback)
+            commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, tokens, usd), feedback)
         )
         assert settled.accepted
         return settled
@@ -80,7 +82,7 @@ class Gate:
         """Give an admitted job back after this happened."""
         attempt = self.claim(job)
         settled: commands.Settled = self.run(
-            commands.requeue(job, attempt, "test", delay, "retry", feedback)
+            commands.requeue(job, attempt, "test", delay, "retry", None, feedback)
         )
         assert settled.accepted
         return settled

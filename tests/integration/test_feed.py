@@ -12,7 +12,17 @@ import pytest
 import redis
 
 from ops.local.server import EmbeddedServer
-from penstock import AsyncClient, Client, Event, Job, JobNotFound, Settings, StoreUnavailable, feed
+from penstock import (
+    AsyncClient,
+    Client,
+    Event,
+    Job,
+    JobNotFound,
+    Settings,
+    StoreUnavailable,
+    feed,
+    keys,
+)
 from penstock.commands import register
 from penstock.errors import StoreError
 from penstock.store import Store
@@ -226,3 +236,18 @@ async def test_a_reader_that_leaves_early_leaves_no_connection(
         await events.aclose()  # type: ignore[attr-defined]
     assert threading.active_count() < 50
     until(lambda: channels() == 0)
+
+
+def test_a_plain_subscriber_gets_what_the_stream_keeps(client: Client) -> None:
+    """SUBSCRIBE from any Redis client sees the very bytes that a late reader finds."""
+    job = client.submit(MESSAGES)
+    channel = client.store.redis.pubsub()
+    channel.subscribe(keys.feed(job.id))
+    assert channel.get_message(timeout=5)["type"] == "subscribe"
+    speaker = Speaker(client, job)
+    speaker.say("Hello", " you")
+    speaker.finish()
+    kept = [entry[b"event"] for _, entry in client.store.redis.xrange(keys.feed(job.id))]
+    heard = [channel.get_message(timeout=5)["data"] for _ in kept[1:]]  # `queued` was before
+    assert heard == kept[1:]
+    channel.close()

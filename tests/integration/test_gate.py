@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ops.local.server import EmbeddedServer
-from penstock import commands, keys
-from penstock.commands import Feedback
-from penstock.errors import ConversationBusy
-from penstock.settings import RouteOverrides, Tenant
+from penstock import commands, keys, usage
+from penstock.commands import Feedback, Used
+from penstock.errors import BudgetSpent, ConversationBusy
+from penstock.settings import Prices, RouteOverrides, Tenant
 from tests.integration.gates import MINUTE, Gate
 
 ROUTE = RouteOverrides(
@@ -478,3 +479,79 @@ def test_a_busy_conversation_may_refuse(gate_of: Any) -> None:
     with pytest.raises(ConversationBusy, match=first):
         gate.submit(conversation="c", on_busy="reject")
     assert gate.store.redis.zcard(keys.jobs("default")) == 1
+
+
+EXPENSIVE = Prices(input=0, output=1_000_000)
+"""One USD a token."""
+
+
+def test_a_budget_is_kept_and_goes_on_when_the_day_turns(gate_of: Any) -> None:
+    """What is spent and reserved stays within the budget; held jobs run the next day."""
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE), {"poor": Tenant(budget_day=100)})
+    gate.submit_many(50, "poor", max_tokens=10)
+    assert gate.admit().admitted == 10  # all of it is reserved
+    for job in gate.rung():
+        gate.finish(job, 8, usd=8)
+    assert gate.admit().admitted == 2  # 80 are spent, and 20 reserved
+    for job in gate.rung():
+        gate.finish(job, 10, usd=10)
+    assert gate.admit().admitted == 0
+    other = gate.submit("rich", max_tokens=10)
+    gate.admit()
+    assert gate.rung() == [other]
+    gate.now += 86_400
+    assert gate.admit().admitted == 10
+
+
+def test_a_month_turns_too(gate_of: Any) -> None:
+    """A month's budget holds over its days, whatever the month's length."""
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE), {"poor": Tenant(budget_month=30)})
+    gate.now = datetime(2028, 2, 28, 23, tzinfo=UTC).timestamp()  # a leap year
+    gate.submit_many(3, "poor", max_tokens=30)
+    assert gate.admit().admitted == 1
+    gate.finish(gate.rung()[0], 30, usd=30)
+    gate.now += 86_400  # the 29th
+    assert gate.admit().admitted == 0
+    gate.now += 3_600  # the 1st of March
+    assert gate.admit().admitted == 1
+
+
+def test_a_spent_budget_may_refuse(gate_of: Any) -> None:
+    """With `reject` a tenant without money left gets an error, and nothing is stored."""
+    poor = Tenant(budget_day=10, over_budget="reject")
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE), {"poor": poor})
+    gate.submit("poor", max_tokens=30)
+    gate.admit()
+    gate.finish(gate.rung()[0], 12, usd=12)
+    with pytest.raises(BudgetSpent, match="budget of this day"):
+        gate.submit("poor")
+    gate.now += 86_400
+    gate.submit("poor")
+
+
+def test_what_was_reserved_yesterday_is_not_given_back_today(gate_of: Any) -> None:
+    """A job that ends after midnight is charged to the new day, in full."""
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE), {"poor": Tenant(budget_day=100)})
+    gate.submit_many(9, "poor", max_tokens=50)
+    assert gate.admit().admitted == 2
+    gate.now += 86_400
+    gate.store.redis.zadd(keys.held("default"), dict.fromkeys(gate.held(), gate.now + 99))
+    for job in gate.rung():
+        gate.finish(job, 30, usd=30)
+    assert gate.store.redis.hget("penstock:tenant:poor", "day_usd") == b"60.000000"
+
+
+def test_what_was_used_is_counted(gate_of: Any) -> None:
+    """Tokens and cost add up by tenant, day and route; a broken attempt counts as estimated."""
+    gate = gate_of(RouteOverrides())
+    gate.now = datetime(2027, 1, 31, 12, tzinfo=UTC).timestamp()
+    first, second = gate.submit_many(2, "t")
+    gate.admit()
+    gate.finish(first, 20, usd=0.5)
+    attempt = gate.claim(second)
+    used = Used(4, 6, 0.25, estimated=True)
+    gate.run(commands.requeue(second, attempt, "test", 0, "retry", used))
+    fields = gate.store.redis.hgetall(keys.usage("t", "2027-01-31"))
+    (row,) = usage.rows("t", "2027-01-31", fields)
+    assert (row.jobs, row.prompt_tokens, row.completion_tokens) == (1, 4, 26)
+    assert (row.usd, row.estimated_usd) == (0.75, 0.25)

@@ -1,7 +1,7 @@
 -- Ends a job: its last event, its terminal state, its places given up, its retention started.
--- include: emit, withdraw, clock, settle, conversation
+-- include: emit, withdraw, clock, settle, usage, conversation
 -- record: table of read_record. data: JSON text.
--- used: tokens of prompt and answer, nil where nothing is known.
+-- used: see usage.lua; nil where nothing is known.
 local function conclude(job, record, state, n, now, data, used)
   if not emit(job, record.attempt, n, state, now, data) then
     n = next_n(job, record.attempt)  -- the feed must never be left without its end
@@ -10,6 +10,7 @@ local function conclude(job, record, state, n, now, data, used)
   redis.call('HSET', KEY.job .. job, 'state', state, 'finished_at', stamp(now),
     'final', record.attempt .. '-' .. n)
   settle(job, record, now, used)
+  account(record, used, true, now)
   withdraw(job, record.route, record.tenant)
   leave_line(job, record)
   local ttl = record.result_ttl

@@ -1,15 +1,17 @@
 -- Hands a running job back: its slot given up, what it said so far declared void.
--- include: clock, emit, settle, conversation
+-- include: clock, emit, settle, usage, conversation
 -- delay: seconds until it may run again; 0 puts it into the backlog at once.
 -- score: its place there.
-local function restart(job, record, now, reason, delay, score)
+-- used: see usage.lua.
+local function restart(job, record, now, reason, delay, score, used)
   local n = next_n(job, record.attempt)
   local retry_at = now + delay
   if n > 2 then  -- more than `started` is out, so a reader has text to throw away
     emit(job, record.attempt, n, 'restarted', now, cjson.encode({
       attempt = tonumber(record.attempt), reason = reason, retry_at = retry_at }))
   end
-  settle(job, record, now)
+  settle(job, record, now, used)
+  account(record, used, false, now)
   redis.call('ZREM', KEY.held .. record.route, job)
   if record.deadline ~= '' then redis.call('ZADD', KEY.deadlines, record.deadline, job) end
   if delay > 0 then

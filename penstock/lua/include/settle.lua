@@ -1,5 +1,5 @@
 -- Settles with the gate when an admitted job gives its place up.
--- include: clock, gate, tenant, window, place
+-- include: clock, gate, tenant, window, budget, place
 
 -- Adds to a field that is a time or a virtual time, if it is there.
 local function shift(key, field, by)
@@ -15,32 +15,33 @@ local function shift_turn(route, tenant, by)
   end
 end
 
--- A tenant that was parked because all its places were taken has one again, on every route.
-local function free_place(tenant)
+-- A tenant that waits for its own limits may have room now, on every route: the gate looks again.
+local function look_again(tenant)
   for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
-    if redis.call('ZSCORE', KEY.parked .. route, tenant) == 'inf' then
-      redis.call('ZREM', KEY.parked .. route, tenant)
-      join_turns(route, tenant)
-    end
+    redis.call('ZADD', KEY.parked .. route, 'XX', 0, tenant)
   end
 end
 
--- used: tokens of prompt and completion, nil where nothing is known: then all is given back.
+-- used: see usage.lua; nil where nothing is known: then all is given back.
 local function settle(job, record, now, used)
   if not record.reserved then return end
-  local over = (used or 0) - record.reserved
+  local tokens = used and used.tokens or 0
+  local over = tokens - record.reserved
   local limits = read_tenant(record.tenant)
   local gate = read_gate(record.route)
   if gate and gate.tokens_per_minute then
     shift(KEY.gate .. record.route, 'tokens_paid', over * gate.tokens.interval)
     window_add(record.route, record.admitted_at, over, now)
   end
-  shift_turn(record.route, record.tenant, ((used or 0) - record.charged) / limits.weight)
-  redis.call('HDEL', KEY.job .. job, 'reserved', 'charged')
+  shift_turn(record.route, record.tenant, (tokens - record.charged) / limits.weight)
+  redis.call('HDEL', KEY.job .. job, 'reserved', 'charged', 'reserved_usd')
   redis.call('SREM', KEY.running .. record.tenant, job)
   if not is_limited(limits) then return end
   shift(KEY.tenant .. record.tenant, 'tokens_paid', over * limits.tokens.interval)
-  if limits.concurrency > 0 then free_place(record.tenant) end
+  if record.reserved_usd then
+    spend(record.tenant, used and tonumber(used.usd) or 0, record.reserved_usd, record.admitted_at, now)
+  end
+  look_again(record.tenant)
 end
 
 -- How long a route's answers are, as counts by size: each class is a tenth larger than the one

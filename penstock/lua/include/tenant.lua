@@ -2,18 +2,20 @@
 -- include: meter
 local EVERYBODY = '*'
 
--- weight, concurrency (0: no limit), requests and tokens (rates), and what was paid for.
+-- weight, concurrency (0: no limit), requests and tokens (rates) and what was paid for, budgets in
+-- USD (0: none), and whether what is over budget is rejected.
 local function read_tenant(tenant)
   local limits = redis.call('HMGET', KEY.limits, tenant, EVERYBODY)
   local text = limits[1] or limits[2]
   if not text then return { weight = 1, concurrency = 0 } end
-  local weight, concurrency, requests, tokens =
-    string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+)$')
+  local weight, concurrency, requests, tokens, day, month, over =
+    string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+) (%S+) (%S+) (%S+)$')
   local paid = redis.call('HMGET', KEY.tenant .. tenant, 'requests_paid', 'tokens_paid')
   return {
     weight = tonumber(weight), concurrency = tonumber(concurrency),
     requests = read_rate(requests), tokens = read_rate(tokens),
     requests_paid = tonumber(paid[1] or 0), tokens_paid = tonumber(paid[2] or 0),
+    budget_day = tonumber(day), budget_month = tonumber(month), rejects = over == 'reject',
   }
 end
 

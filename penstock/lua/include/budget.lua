@@ -1,0 +1,44 @@
+-- What tenants may spend, in USD a day and a month (UTC), and what they have.
+-- include: clock, calendar
+
+-- What a tenant has spent in the periods of this time, with what is reserved.
+local function read_spent(tenant, now)
+  local f = redis.call('HMGET', KEY.tenant .. tenant, 'day', 'day_usd', 'month', 'month_usd')
+  return {
+    day = f[1] == date_of(now) and tonumber(f[2]) or 0,
+    month = f[3] == month_of(now) and tonumber(f[4]) or 0,
+  }
+end
+
+local function has_budget(limits)
+  return limits.budget_day > 0 or limits.budget_month > 0
+end
+
+-- When the budget lets a job of this cost pass; nil: now. One that costs more than a whole budget
+-- passes where nothing was spent yet: else it would wait for ever.
+local function budget_until(limits, spent, usd, now)
+  if limits.budget_month > 0 and spent.month > 0 and spent.month + usd > limits.budget_month then
+    return next_month(now)
+  end
+  if limits.budget_day > 0 and spent.day > 0 and spent.day + usd > limits.budget_day then
+    return next_day(now)
+  end
+end
+
+-- The period whose budget is spent, nil where none is.
+local function spent_period(limits, spent)
+  if limits.budget_month > 0 and spent.month >= limits.budget_month then return 'month' end
+  if limits.budget_day > 0 and spent.day >= limits.budget_day then return 'day' end
+end
+
+-- usd: what is spent more, or less. since: when that which it settles was reserved; a period that has
+-- turned meanwhile has nothing to give back.
+local function spend(tenant, usd, reserved, since, now)
+  local spent = read_spent(tenant, now)
+  local today, month = date_of(now), month_of(now)
+  local day_back = date_of(since) == today and reserved or 0
+  local month_back = month_of(since) == month and reserved or 0
+  redis.call('HSET', KEY.tenant .. tenant, 'day', today, 'month', month,
+    'day_usd', stamp(math.max(0, spent.day + usd - day_back)),
+    'month_usd', stamp(math.max(0, spent.month + usd - month_back)))
+end

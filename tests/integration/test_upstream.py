@@ -1,0 +1,58 @@
+"""The upstream client where there is no upstream."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack, closing
+
+import pytest
+
+from penstock.errors import ConnectFailed, TimedOut
+from penstock.settings import Route, Timeouts
+from tests.processes import free_port
+from worker.upstream.client import Upstream
+
+
+class Nobody:
+    """A sink that nothing is for."""
+
+    begun = False
+    done = False
+
+    def receive(self, data: bytes) -> None:
+        raise AssertionError(data)
+
+    async def turn(self) -> None:
+        raise AssertionError
+
+
+def route(port: int) -> Route:
+    timeouts = Timeouts(connect=0.3)
+    return Route(url=f"http://127.0.0.1:{port}/v1", model="m", timeouts=timeouts)
+
+
+async def test_nobody_listens() -> None:
+    """A refused connection is a ConnectFailed, which may be tried again."""
+    upstream = Upstream()
+    with pytest.raises(ConnectFailed) as failure:
+        await upstream.stream(route(free_port()), b"{}", 10, Nobody())
+    assert failure.value.retryable
+    await upstream.close()
+
+
+async def test_nobody_accepts() -> None:
+    """A connection that is not made within `timeouts.connect` is given up, and says so."""
+    upstream = Upstream()
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(socket.socket()))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):  # fill the queue of those who wait to be accepted
+            waiting = stack.enter_context(closing(socket.socket()))
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        with pytest.raises(TimedOut) as failure:
+            await upstream.stream(route(port), b"{}", 10, Nobody())
+    assert (failure.value.code, failure.value.retryable) == ("connect", True)
+    await upstream.close()
