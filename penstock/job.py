@@ -161,7 +161,7 @@ class JobOptions(BaseModel):
         on_busy: what to do where the conversation has jobs: `enqueue` behind them, `reject` this
             one, `interrupt` (cancel the first, wait for its end), `replace` (cancel those that
             wait).
-        webhook: where to report the end.
+        webhook: where to report the end; kept with the record, not called in this version.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
