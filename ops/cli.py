@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import click
 
+from ops.interrupt import never_lost
+
 
 class Mount(NamedTuple):
     """Where a command is, and its line in `penstock --help`: that must not cost its import."""
@@ -91,6 +93,7 @@ def _stop_with_stdin() -> None:
 
 def main() -> int:
     """Run a command; every error is one line on stderr and an exit status."""
+    never_lost()
     try:
         result = penstock.main(prog_name="penstock", standalone_mode=False)
     except Exception as error:
