@@ -71,13 +71,8 @@ class Assembler:
             StreamBroken: it is an error, with the upstream's own message, type and code as far as
                 it gave them, or it cannot be part of an answer.
         """
-        if (
-            self._template is not None
-            and type(data) is bytes
-            and (content := self._template.read(data))
-            and self._choices[self._index].passes(content)
-        ):
-            return self._say([{"index": self._index, "delta": {"content": content}}])
+        if self._template and (delta := self._by_template(self._template, data)):
+            return self._say([delta])
         try:
             chunk = _decode(data)
             if (
@@ -95,6 +90,13 @@ class Assembler:
             return self._feed_text(data)
         except RecursionError:
             raise _not_a_chunk("an event nested too deeply") from None
+
+    def _by_template(self, template: Template, data: bytes) -> ChoiceDelta | None:
+        """The delta of a chunk that differs from others in its content only."""
+        content = template.read(data) if type(data) is bytes else None
+        if content and self._choices[self._index].passes(content):
+            return {"index": self._index, "delta": {"content": content}}
+        return None
 
     def _learn(self, data: bytes, delta: ChoiceDelta) -> None:
         """Read chunks by this one from now on."""
