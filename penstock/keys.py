@@ -60,9 +60,9 @@ CATALOGUE = {
     #   concurrency, concurrency_min, requests, tokens (rates, see limits.py), tokens_per_minute,
     #   model, url: as the settings say. virtual_time, suspect (the one that was admitted last),
     #   requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate, output_mean
-    #   (tokens), first_rate, first_at (first attempts a second), cut_at, cut_from (concurrency),
-    #   paused_until, failures, open_until, opened (how often in a row), probe (the job that tries
-    #   a broken upstream)
+    #   (tokens), quickest (seconds), first_rate, first_at (first attempts a second), cut_at,
+    #   cut_from (concurrency), paused_until, failures, open_until, opened (how often in a row),
+    #   probe (the job that tries a broken upstream)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
@@ -123,6 +123,11 @@ def queue(route: str) -> str:
 def served(route: str) -> str:
     """ZSET: the tenants that a route has served lately."""
     return CATALOGUE["served"] + route
+
+
+def suspects(route: str) -> str:
+    """ZSET: a route's waiting jobs that may be what kills workers."""
+    return CATALOGUE["suspects"] + route
 
 
 def parked(route: str) -> str:

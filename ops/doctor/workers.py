@@ -13,6 +13,9 @@ PATIENCE = 1.0
 
 SHOWN = 5
 
+PLACES = (keys.turns, keys.parked, keys.suspects, keys.held)
+"""Where the jobs of a route are, or their tenants, while no worker has them."""
+
 
 def check_workers(settings: Settings, store: Store) -> Iterator[Finding]:
     """Ping them through Celery: a worker that is deaf to that gets no jobs either."""
@@ -45,7 +48,5 @@ def _waiting(settings: Settings, store: Store) -> list[str]:
     with mapped_errors(store.url):
         redis = store.redis
         return [
-            name
-            for name in settings.served_routes
-            if redis.zcard(keys.turns(name)) or redis.zcard(keys.held(name))
+            name for name in settings.served_routes if any(redis.zcard(key(name)) for key in PLACES)
         ]

@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, ring, gate, tenant, window, budget, place
+-- include: clock, data, ring, gate, tenant, window, budget, record, conclude
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -35,11 +35,12 @@ end
 local BYTES_PER_TOKEN = 4
 local function expect(job)
   local record = KEY.job .. job
-  local most_output = tonumber(redis.call('HGET', record, 'max_tokens') or math.huge)
+  local f = redis.call('HMGET', record, 'max_tokens', 'deadline')
+  local most_output = tonumber(f[1] or math.huge)
   local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
   local output = math.min(most_output, gate.output_estimate)
   return { tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
-    usd = prompt * gate.price_input + output * gate.price_output }
+    usd = prompt * gate.price_input + output * gate.price_output, deadline = tonumber(f[2] or nil) }
 end
 
 -- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
@@ -119,6 +120,12 @@ local function move_turn(name, turn, charge, waits)
   redis.call('ZADD', KEYS[5], finish, name)
 end
 
+-- Ends a job that could not be answered before its deadline, were it as quick as the quickest.
+local function expire(job)
+  local record = read_record(job)
+  conclude(job, record, 'expired', next_n(job, record.attempt), now, expired_data(record.deadline))
+end
+
 -- Lets the first job of the tenant whose turn it is through. Returns "admitted", "again" (the turn
 -- was no use, look at the next) or "done", and with that the seconds to wait, where time will help.
 local function serve()
@@ -132,6 +139,10 @@ local function serve()
     return 'again'
   end
   local expected = expect(jobs[1])
+  if expected.deadline and now + gate.quickest > expected.deadline then
+    expire(jobs[1])
+    return 'again'
+  end
   local wait = route_wait(expected)
   if wait > 0 then return 'done', wait end
   local until_time = blocked_until(name, expected)

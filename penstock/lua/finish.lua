@@ -18,5 +18,8 @@ if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', 
 local now, used = clock(), read_used(6)
 local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}
 conclude(id, record, state, ARGV[4], now, ARGV[5], used)
-if used and state == 'completed' then learn_output(record.route, tonumber(used.answer)) end
+if used and state == 'completed' then
+  learn_output(record.route, tonumber(used.answer))
+  learn_quickest(record.route, now - record.started_at)
+end
 return {'finished', unpack(news)}

@@ -18,6 +18,7 @@ from penstock import commands, keys, usage
 from penstock.commands import Feedback, Used
 from penstock.errors import BudgetSpent, ConversationBusy
 from penstock.settings import Prices, RouteOverrides, Tenant
+from penstock.state import JobState
 from tests.integration.gates import MINUTE, Gate
 
 ROUTE = RouteOverrides(
@@ -555,3 +556,20 @@ def test_what_was_used_is_counted(gate_of: Any) -> None:
     (row,) = usage.rows("t", "2027-01-31", fields)
     assert (row.jobs, row.prompt_tokens, row.completion_tokens) == (1, 4, 26)
     assert (row.usd, row.estimated_usd) == (0.75, 0.25)
+
+
+def test_a_job_that_cannot_be_in_time_is_not_started(gate_of: Any) -> None:
+    """When even the quickest answer would come after the deadline, the job expires at its turn."""
+    gate = gate_of(RouteOverrides(concurrency=1))
+    gate.submit()
+    gate.admit()
+    (job,) = gate.rung()
+    attempt = gate.claim(job)
+    late, in_time = gate.submit(deadline=12), gate.submit(deadline=100)
+    gate.now += 5  # so long an answer takes
+    done = commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, 1, 0))
+    gate.run(done)
+    gate.now += 4  # 9 of 12 seconds are over
+    gate.admit()
+    assert gate.rung() == [in_time]
+    assert gate.record(late)["state"] == "expired"

@@ -4,7 +4,8 @@ local function read_gate(route)
   local f = redis.call('HMGET', KEY.gate .. route, 'concurrency', 'concurrency_min', 'requests',
     'tokens', 'virtual_time', 'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at',
     'cut_from', 'paused_until', 'open_until', 'probe', 'suspect', 'tokens_per_minute',
-    'output_mean', 'price_input', 'price_output')
+    'output_mean', 'price_input', 'price_output',
+    'quickest')
   if not f[1] then return nil end
   return {
     concurrency = tonumber(f[1]), concurrency_min = tonumber(f[2] or 1),
@@ -15,6 +16,7 @@ local function read_gate(route)
     open_until = tonumber(f[12] or nil), probe = f[13], suspect = f[14],
     tokens_per_minute = tonumber(f[15] or nil), output_mean = tonumber(f[16] or 0),
     price_input = tonumber(f[17] or 0), price_output = tonumber(f[18] or 0),
+    quickest = tonumber(f[19] or 0),
   }
 end
 

@@ -69,6 +69,14 @@ local function recount(key)
   end
 end
 
+-- How fast this route's answers can be: what the quickest of the last ones took, in seconds. Each
+-- slower one makes it a twentieth longer.
+local FORGETS = 1.05
+local function learn_quickest(route, seconds)
+  local known = tonumber(redis.call('HGET', KEY.gate .. route, 'quickest') or seconds)
+  redis.call('HSET', KEY.gate .. route, 'quickest', stamp(math.min(known * FORGETS, seconds)))
+end
+
 -- tokens: of an answer. The mean follows some thirty answers.
 local FOLLOWS = 32
 local function learn_output(route, tokens)
