@@ -11,6 +11,7 @@
 """
 
 from penstock.client import AsyncClient, AsyncJob, Client, Job
+from penstock.commands import Outlook
 from penstock.errors import (
     BudgetSpent,
     ConfigurationError,
@@ -35,6 +36,7 @@ from penstock.events import Cursor, Event, EventType
 from penstock.job import Completion, JobRecord, Usage
 from penstock.settings import Settings
 from penstock.state import JobState
+from penstock.survey import Survey
 
 __all__ = [
     "AsyncClient",
@@ -58,12 +60,14 @@ __all__ = [
     "JobNotFound",
     "JobRecord",
     "JobState",
+    "Outlook",
     "PenstockError",
     "RequestTooLarge",
     "Settings",
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "Survey",
     "UnknownRoute",
     "UpstreamError",
     "Usage",

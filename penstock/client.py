@@ -14,6 +14,7 @@ from itertools import islice, product
 from typing import Any
 
 from penstock import commands, keys
+from penstock.commands import Outlook
 from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
 from penstock.events import START, Cursor, Event, EventType, decode
 from penstock.feed import follow, follow_async
@@ -21,6 +22,7 @@ from penstock.job import Completion, JobRecord, JobSpec
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore, Store, mapped_errors
+from penstock.survey import Survey
 from penstock.usage import UsageRow, days, rows
 
 BATCH = 500
@@ -210,6 +212,14 @@ class Client:
             pipeline = self.store.redis.pipeline(transaction=False)
             return _usage(asked, _ask_usage(pipeline, asked).execute())
 
+    def outlook(self, ids: Sequence[str]) -> Sequence[Outlook | None]:
+        """For each job its place in the line and how long it will wait; None where it does not."""
+        return self.store.run(commands.outlook(ids))
+
+    def survey(self, route: str) -> Survey | None:
+        """How a route and its gate stand; None where no worker has ever served it."""
+        return self.store.run(commands.survey(route))
+
     def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""
         record = self.get(id_)
@@ -300,6 +310,14 @@ class AsyncClient:
             asked = list(product(days(since, now), names))
             pipeline = self.store.redis.pipeline(transaction=False)
             return _usage(asked, await _ask_usage(pipeline, asked).execute())
+
+    async def outlook(self, ids: Sequence[str]) -> Sequence[Outlook | None]:
+        """See Client.outlook."""
+        return await self.store.run(commands.outlook(ids))
+
+    async def survey(self, route: str) -> Survey | None:
+        """See Client.survey."""
+        return await self.store.run(commands.survey(route))
 
     async def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""

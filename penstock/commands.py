@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from penstock.job import RECORD_VERSION, JobSpec
 from penstock.scripts import Script, load
 from penstock.settings import Route, Settings, Tenant, without_credentials
 from penstock.state import JobState
+from penstock.survey import COUNTED, Survey, read_survey
 
 LEASE = 10.0
 """Seconds a worker may be silent before its jobs are run by another."""
@@ -292,10 +294,16 @@ def append(events: Sequence[Argument]) -> Command[list[str]]:
 
 
 class Feedback(NamedTuple):
-    """What an attempt's end says about its upstream; see lua/include/feedback.lua."""
+    """What an attempt's end says about its upstream; see lua/include/feedback.lua.
+
+    Attributes:
+        retry_after: seconds the upstream asks to wait, 0 where it does not say.
+        first_token: seconds to the first token, "" where none came.
+    """
 
     kind: Literal["ok", "busy", "broken", ""] = ""
     retry_after: float = 0
+    first_token: float | Literal[""] = ""
 
 
 NOTHING_KNOWN = Feedback()
@@ -404,6 +412,44 @@ def sweep(most: int = 500, lease: float = LEASE) -> Command[Swept]:
         return Swept(counts, list(zip(ended, states, strict=True)))
 
     return Command(load("sweep"), [], [lease, most], parse)
+
+
+class Outlook(NamedTuple):
+    """How long a waiting job will wait, were everything to go on as it does.
+
+    Attributes:
+        position: its place in its route's line, from 1 on.
+        wait: seconds until its turn; None while its route has not answered anything yet.
+    """
+
+    position: int
+    wait: float | None
+
+
+def outlook(ids: Sequence[str]) -> Command[list[Outlook | None]]:
+    """For each job its outlook; None where it does not wait in a line."""
+
+    def parse(reply: list[list[Any]]) -> list[Outlook | None]:
+        return [
+            Outlook(int(position), float(wait) if wait else None) if position else None
+            for position, wait in reply
+        ]
+
+    return Command(load("outlook"), [], ids, parse)
+
+
+ANNOUNCED = 2000
+"""Followed jobs that one round of announcements looks at: some ten milliseconds of Redis."""
+
+
+def announce(period: float) -> Command[int]:
+    """Tell those who follow waiting jobs how long that will take; how many were told."""
+    return Command(load("announce"), [], [period, ANNOUNCED], int)
+
+
+def survey(route: str, tenants: int = 5) -> Command[Survey | None]:
+    """How a route stands, with its longest backlogs; None where no worker has published it."""
+    return Command(load("survey"), [], [route, tenants, COUNTED], partial(read_survey, route))
 
 
 def redrive(id_: str) -> Command[None]:

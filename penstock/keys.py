@@ -17,6 +17,7 @@ CATALOGUE = {
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
     #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
     #   max_tokens, reserved, charged, reserved_usd (see settle.lua),
+    #   told_position, told_wait (see announce.lua),
     #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
@@ -51,18 +52,21 @@ CATALOGUE = {
     "conversation": PREFIX + "conversation:",
     # HASH of the tokens a route let through in the last minute, by half seconds: <route>.
     "window": PREFIX + "window:",
+    # HASH, what went on at a route in a minute: <route>:<minutes since the epoch>. For 3 minutes.
+    #   admitted, finished, tokens, first <class> (times to the first token: see traffic.lua)
+    "traffic": PREFIX + "traffic:",
     # HASH, how many answers of each size a route gave lately, and their count: <route>.
     "outputs": PREFIX + "outputs:",
     # ZSET of admitted and running jobs by when the keeper must look (next ring, or end of the
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
-    #   concurrency, concurrency_min, requests, tokens (rates, see limits.py), tokens_per_minute,
-    #   model, url: as the settings say. virtual_time, suspect (the one that was admitted last),
-    #   requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate, output_mean
-    #   (tokens), quickest (seconds), first_rate, first_at (first attempts a second), cut_at,
-    #   cut_from (concurrency), paused_until, failures, open_until, opened (how often in a row),
-    #   probe (the job that tries a broken upstream)
+    #   concurrency, concurrency_min, requests, tokens (rates, see limits.py), requests_per_minute,
+    #   tokens_per_minute, model, url: as the settings say. virtual_time, suspect (the one that was
+    #   admitted last), requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate,
+    #   output_mean, tokens_mean (tokens), quickest, seconds_mean (seconds), first_rate, first_at
+    #   (first attempts a second), cut_at, cut_from (concurrency), paused_until, failures,
+    #   open_until, opened (how often in a row), probe (the job that tries a broken upstream)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
@@ -80,7 +84,7 @@ CATALOGUE = {
     "tenants": PREFIX + "tenants",
     # ZSET of finished jobs (<tenant>/<id>) by when their record goes, to keep `jobs` clean.
     "retained": PREFIX + "retained",
-    # HASH, the keeper's memory: swept_at, recover_from.
+    # HASH, the keeper's memory: swept_at, recover_from, announced_at.
     "keeper": PREFIX + "keeper",
     # Channel for workers, JSON: {"cancel": <job>, "reason": <text>}.
     "control": PREFIX + "control",

@@ -45,6 +45,7 @@ def of_route(route: Route) -> dict[str, str | int]:
         "concurrency_min": route.concurrency_min,
         "requests": requests_rate(route.requests_per_minute, route.burst),
         "tokens": tokens_rate(route.tokens_per_minute),
+        "requests_per_minute": route.requests_per_minute or "",
         "tokens_per_minute": route.tokens_per_minute or "",
         "price_input": f"{route.prices.input / MILLION:.12f}",
         "price_output": f"{route.prices.output / MILLION:.12f}",

@@ -113,15 +113,18 @@ def follow(job: str, after: Cursor, as_json: bool) -> None:
 @click.argument("job")
 @click.option("--json", "as_json", is_flag=True, help="Everything, with request and outcome.")
 def show(job: str, as_json: bool) -> None:
-    """Show what Redis knows about a job, and its answer; the prompt only with --json."""
+    """Show what Redis knows about a job, how long it will wait, and its answer.
+
+    The prompt is shown only with --json.
+    """
     from producers import report
 
     with Client() as client:
-        record = client.get(job)
+        record, outlook = client.get(job), client.outlook([job])[0]
     if as_json:
-        click.echo(report.as_json(record, whole=True))
+        click.echo(report.whole_as_json(record, outlook))
     else:
-        report.print_record(record)
+        report.print_record(record, outlook)
 
 
 @click.command("list")
@@ -137,7 +140,7 @@ def list_jobs(state: str | None, tenant: str, limit: int, as_json: bool) -> None
         records = list(client.list(tenant, JobState(state) if state else None, limit))
     if as_json:
         for record in records:
-            click.echo(report.as_json(record, whole=False))
+            click.echo(report.as_json(record))
     elif records:
         report.print_table(records)
     else:

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penstock import Completion, JobRecord, JobState
+from penstock import Completion, JobRecord, JobState, Outlook
 from penstock.events import encode
 from producers.duration import spoken
 from producers.screen import harmless
-from producers.whereabouts import clock
+from producers.whereabouts import clock, in_words
 
 COLOURS = {
     JobState.COMPLETED: "green",
@@ -42,10 +42,10 @@ def _print(*parts: Table | Text) -> None:
     click.echo("\n".join(line.rstrip() for line in lines), nl=False)
 
 
-def print_record(record: JobRecord) -> None:
-    """Print what is known about a job, and its answer; not its prompt."""
+def print_record(record: JobRecord, outlook: Outlook | None) -> None:
+    """Print what is known about a job, how long it will wait, and its answer; not its prompt."""
     table = Table.grid(padding=(0, 2))
-    for name, value in facts(record, time.time()):
+    for name, value in facts(record, outlook, time.time()):
         table.add_row(Text(name, "dim"), value if isinstance(value, Text) else _text(value))
     _print(table)
     if answer := _answer(record):
@@ -74,19 +74,25 @@ def print_lines(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers
     _print(table)
 
 
-def as_json(record: JobRecord, *, whole: bool) -> str:
-    """The record as one line of JSON; `whole` with the request and the outcome."""
-    fields = record.model_dump(mode="json", exclude=None if whole else {"outcome"})
-    if whole:
-        fields["request"] = msgspec.Raw(record.request)
+def as_json(record: JobRecord) -> str:
+    """The record as one line of JSON, without the request and the outcome."""
+    return encode(record.model_dump(mode="json", exclude={"outcome"})).decode()
+
+
+def whole_as_json(record: JobRecord, outlook: Outlook | None) -> str:
+    """The record as one line of JSON, with the request, the outcome, and how long it will wait."""
+    fields = record.model_dump(mode="json")
+    fields["request"] = msgspec.Raw(record.request)
+    fields["outlook"] = outlook._asdict() if outlook else None
     return encode(fields).decode()
 
 
-def facts(record: JobRecord, now: float) -> list[tuple[str, Any]]:
+def facts(record: JobRecord, outlook: Outlook | None, now: float) -> list[tuple[str, Any]]:
     """What `penstock show` tells, as names and values; what is not set is left out."""
     every = [
         ("job", record.id),
         ("state", _state(record)),
+        ("waits as", in_words(outlook) if outlook else None),
         ("route", f"{record.route} ({record.model})" if record.model else record.route),
         ("tenant", record.tenant),
         ("priority", record.priority),

@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from penstock import Client, JobRecord, JobState, PenstockError, StoreUnavailable
+from penstock import Client, JobRecord, JobState, Outlook, PenstockError, StoreUnavailable
 from producers.duration import spoken
 
 
-def where(record: JobRecord, now: float) -> str:
-    """Where the job is at this time, in seconds since the epoch."""
+def where(record: JobRecord, now: float, outlook: Outlook | None = None) -> str:
+    """Where the job is at this time, in seconds since the epoch, and what its outlook is there."""
     match record.state:
         case JobState.SCHEDULED:
             return f"scheduled, may run from {clock(record.available_at, now)}"
         case JobState.QUEUED:
-            return f"queued for {spoken(now - record.available_at)}"
+            queued = f"queued for {spoken(now - record.available_at)}"
+            return f"{queued}, {in_words(outlook)}" if outlook else queued
         case JobState.ADMITTED:
             since = record.admitted_at or record.available_at
             return f"waits for a worker for {spoken(now - since)}"
@@ -25,6 +26,12 @@ def where(record: JobRecord, now: float) -> str:
             return f"running for {spoken(now - (record.started_at or now))}{attempt}"
         case _:
             return ""
+
+
+def in_words(outlook: Outlook) -> str:
+    """A job's place in the line, and about how long it will wait, where that is known."""
+    place = f"number {outlook.position:,} in line"
+    return place if outlook.wait is None else f"{place}, about {spoken(outlook.wait)} to go"
 
 
 def clock(moment: float, now: float) -> str:
@@ -40,7 +47,11 @@ def watching(client: Client, job: str) -> Callable[[], str]:
     def look() -> str:
         try:
             (record,) = client.get_many([job])  # without its request, which may be large
-            return where(record, time.time()) if record else ""
+            if record is None:
+                return ""
+            waits = record.state == JobState.QUEUED
+            outlook = client.outlook([job])[0] if waits else None
+            return where(record, time.time(), outlook)
         except StoreUnavailable:
             return f"reconnecting to Redis at {client.settings.safe_url}"
         except PenstockError:

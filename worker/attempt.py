@@ -174,8 +174,9 @@ def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
     match outcome:
         case Completed(completion):
             answered = _used(completion)
+            feedback = Feedback("ok", first_token=stream.first_token)
             return commands.finish(
-                id_, attempt, JobState.COMPLETED, n, completion, answered, Feedback("ok")
+                id_, attempt, JobState.COMPLETED, n, completion, answered, feedback
             )
         case Failed(error):
             data = {"error": error.as_dict(), "attempts": stream.job.counted_attempt}

@@ -1,4 +1,4 @@
-"""The background loops of a worker: keep leases, sweep, admit, hear cancels, watch for deafness."""
+"""The background loops of a worker: leases, sweep, admission, announcements, cancels, watchdog."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ RENEWAL_TIMEOUT = 1.5
 ROUND = 0.5
 """Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
 
+
+ANNOUNCING = 2.0
+"""Seconds between two rounds that tell followers of waiting jobs how long it will take."""
 
 AWAY = 0.5
 """Seconds until a server that is away is asked again."""
@@ -84,6 +87,7 @@ class Keeper:
         return [
             self._every("renew", BEAT, self._renew),
             self._every("sweep", ROUND, self._sweep),
+            self._every("announce", ANNOUNCING, self._announce),
             self._every("control", 0, self._listen),
             *(self._every("admit", 0, self._admissions(route).run) for route in self._routes),
         ]
@@ -120,6 +124,9 @@ class Keeper:
         if any(swept.counts[name] for name in NEWS):
             telemetry.log("swept", **swept.counts)
         await self._watch()
+
+    async def _announce(self) -> None:
+        await self._store.run(commands.announce(ANNOUNCING))
 
     async def _watch(self) -> None:
         """Past versions of Celery went deaf after Redis came back; a supervisor can help then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ class Stream:
         job: what was claimed.
         content: the body for the upstream, as JSON; the job's own until `prepare`.
         begun: whether the first token has come; a role alone is none.
+        first_token: seconds from the request until then, "" before.
     """
 
     def __init__(self, claim: Claim, route: Route, relay: Relay, pace: Pace) -> None:
@@ -31,6 +32,7 @@ class Stream:
         self.started = time.monotonic()
         self.assembler = Assembler(prices=route.prices)
         self.begun = False
+        self.first_token: float | Literal[""] = ""
         self._relay = relay
         self._pace, self._slot = pace, pace.join()
 
@@ -68,8 +70,8 @@ class Stream:
         if deltas:
             if not self.begun and any(choice["delta"].keys() - {"role"} for choice in deltas):
                 self.begun = True
-                waited = time.monotonic() - self.started
-                telemetry.FIRST_TOKEN.labels(self.job.route).observe(waited)
+                self.first_token = time.monotonic() - self.started
+                telemetry.FIRST_TOKEN.labels(self.job.route).observe(self.first_token)
             self._relay.add(self.feed, deltas)
 
     async def turn(self) -> None:

@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, data, ring, gate, tenant, window, budget, record, conclude
+-- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -178,11 +178,6 @@ local function room()
   return probing and 0 or 1
 end
 
-local function breaker()
-  if not gate.open_until then return 'closed' end
-  return gate.open_until > now and 'open' or 'half open'
-end
-
 -- First attempts a second, of the last ten seconds or so: what retries may be a share of.
 local MEMORY = 10
 local function count_first_attempts()
@@ -210,6 +205,7 @@ if admitted > 0 then
     'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid))
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
   count_first_attempts()
+  count_traffic(route, now, { admitted = admitted })
 end
 return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed,
-  stamp(math.max(0, gate.paused_until - now)), breaker()}
+  stamp(math.max(0, gate.paused_until - now)), breaker_of(gate, now)}

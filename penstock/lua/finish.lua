@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- The worker that runs a job ends it: completed, failed or cancelled.
--- include: clock, record, feedback, conclude
+-- include: clock, record, feedback, conclude, learn, traffic
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 state  4 n of the terminal event  5 its data (JSON)
 --       6 to 9 what was used, see usage.lua
 --       10 what it says about the upstream, see feedback.lua  11 seconds the upstream asks to wait
+--       12 seconds to the first token, "" where none came
 -- reply {"finished", news...}   also when the same call came before; news of the gate, for the log
 --       {"stale", state}        the attempt is not the running one: its outcome does not count
 
@@ -18,8 +19,10 @@ if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', 
 local now, used = clock(), read_used(6)
 local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}
 conclude(id, record, state, ARGV[4], now, ARGV[5], used)
+local traffic = { finished = 1, tokens = used and used.tokens }
+if ARGV[12] ~= '' then traffic[first_class(tonumber(ARGV[12]))] = 1 end
+count_traffic(record.route, now, traffic)
 if used and state == 'completed' then
-  learn_output(record.route, tonumber(used.answer))
-  learn_quickest(record.route, now - record.started_at)
+  learn(record.route, tonumber(used.answer), used.tokens, now - record.started_at)
 end
 return {'finished', unpack(news)}

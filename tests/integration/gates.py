@@ -71,7 +71,12 @@ class Gate:
         self, job: str, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
     ) -> commands.Settled:
         """Answer an admitted job with so many tokens, for so many USD."""
-        attempt = self.claim(job)
+        return self.end(job, self.claim(job), tokens, feedback, usd)
+
+    def end(
+        self, job: str, attempt: int, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
+    ) -> commands.Settled:
+        """Answer a running job; see finish."""
         settled: commands.Settled = self.run(
             commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, tokens, usd), feedback)
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock import JobRecord, JobState
+from penstock import JobRecord, JobState, Outlook
 from producers.whereabouts import where
 
 NOON = datetime(2026, 5, 4, 12, 0, 0).astimezone().timestamp()
@@ -40,3 +40,15 @@ def record(state: JobState, **fields: Any) -> JobRecord:
 def test_each_state_says_what_one_waits_for(job: JobRecord, words: str) -> None:
     """Whoever waits sees for what, and how long already or until when."""
     assert where(job, NOON) == words
+
+
+@pytest.mark.parametrize(
+    ("outlook", "words"),
+    [
+        (Outlook(1200, 75), "queued for 12 s, number 1,200 in line, about 1 min 15 s to go"),
+        (Outlook(1, None), "queued for 12 s, number 1 in line"),
+    ],
+)
+def test_a_line_has_places(outlook: Outlook, words: str) -> None:
+    """Whoever waits in a line sees the place, and how long it will take once that is known."""
+    assert where(record(JobState.QUEUED), NOON, outlook) == words

@@ -1,6 +1,9 @@
 -- The data of events that the scripts themselves make up, as JSON.
-local function queued_data(route, tenant, priority)
-  return '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority .. '}'
+-- position, wait: see outlook.lua; nil where they are not known.
+local function queued_data(route, tenant, priority, position, wait)
+  local outlook = position and ',"position":' .. position .. ',"wait":' .. (wait or 'null') or ''
+  return '{"route":"' .. route .. '","tenant":"' .. tenant .. '","priority":' .. priority
+    .. outlook .. '}'
 end
 
 local function expired_data(deadline)

@@ -4,8 +4,8 @@ local function read_gate(route)
   local f = redis.call('HMGET', KEY.gate .. route, 'concurrency', 'concurrency_min', 'requests',
     'tokens', 'virtual_time', 'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at',
     'cut_from', 'paused_until', 'open_until', 'probe', 'suspect', 'tokens_per_minute',
-    'output_mean', 'price_input', 'price_output',
-    'quickest')
+    'output_mean', 'price_input', 'price_output', 'quickest', 'seconds_mean', 'tokens_mean',
+    'requests_per_minute', 'model', 'fallback', 'service_tiers')
   if not f[1] then return nil end
   return {
     concurrency = tonumber(f[1]), concurrency_min = tonumber(f[2] or 1),
@@ -16,7 +16,9 @@ local function read_gate(route)
     open_until = tonumber(f[12] or nil), probe = f[13], suspect = f[14],
     tokens_per_minute = tonumber(f[15] or nil), output_mean = tonumber(f[16] or 0),
     price_input = tonumber(f[17] or 0), price_output = tonumber(f[18] or 0),
-    quickest = tonumber(f[19] or 0),
+    quickest = tonumber(f[19] or 0), seconds_mean = tonumber(f[20] or 0),
+    tokens_mean = tonumber(f[21] or 0), requests_per_minute = tonumber(f[22] or nil),
+    model = f[23], fallback = f[24] or '', service_tiers = f[25] or '',
   }
 end
 
@@ -33,4 +35,9 @@ local function allowed_concurrency(gate, now)
   local share = before + CURVE * (now - gate.cut_at - flat) ^ 3
   local least = math.min(gate.concurrency_min, gate.concurrency)
   return math.max(least, math.min(gate.concurrency, math.floor(share * gate.concurrency)))
+end
+
+local function breaker_of(gate, now)
+  if not gate.open_until then return 'closed' end
+  return gate.open_until > now and 'open' or 'half open'
 end

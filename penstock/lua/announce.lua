@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- Tells those who follow waiting jobs how long that will take: `queued` again, where the outlook has
+-- changed much. Every worker asks for it; it does nothing twice within its period.
+-- include: clock, data, emit, outlook
+--
+-- KEYS  none
+-- ARGV  1 seconds between two rounds  2 how many followed jobs to look at, at most
+-- reply how many were told
+
+local period, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = clock()
+local last = tonumber(redis.call('HGET', KEY.keeper, 'announced_at') or 0)
+if now - last < period then return 0 end
+redis.call('HSET', KEY.keeper, 'announced_at', stamp(now))
+
+-- Half of it or less, or twice as much: what a person would want to hear of.
+local function changed_much(value, told)
+  told = tonumber(told or nil)
+  if not value or not told then return value ~= nil end
+  return value * 2 <= told or value >= told * 2
+end
+
+local function tell(id)
+  local position, wait, f = outlook(id, now, 'attempt', 'priority', 'told_position', 'told_wait')
+  wait = wait and math.ceil(wait)
+  if not changed_much(position, f and f[6]) and not changed_much(wait, f and f[7]) then return 0 end
+  local attempt = f[4] or '0'
+  redis.call('HSET', KEY.job .. id, 'told_position', position, 'told_wait', wait or '')
+  emit(id, attempt, next_n(id, attempt), 'queued', now, queued_data(f[2], f[3], f[5], position, wait))
+  return 1
+end
+
+local told = 0
+for number, channel in ipairs(redis.call('PUBSUB', 'CHANNELS', KEY.feed .. '*')) do
+  if number > most then break end
+  told = told + tell(string.sub(channel, #KEY.feed + 1))
+end
+return told

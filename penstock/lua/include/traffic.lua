@@ -1,0 +1,15 @@
+-- What went on at a route, by minutes, for whoever looks on. Nothing is decided by it.
+-- include: clock, learn
+local LOOKED_AT = 180  -- seconds a minute's counts are kept
+
+-- counts: table of what (admitted, finished, tokens, "first <class>") and by how much.
+local function count_traffic(route, now, counts)
+  local key = KEY.traffic .. route .. ':' .. string.format('%.0f', math.floor(now / 60))
+  for what, by in pairs(counts) do redis.call('HINCRBY', key, what, by) end
+  redis.call('EXPIRE', key, LOOKED_AT)
+end
+
+-- A time to the first token as its class, of milliseconds: see size_class.
+local function first_class(seconds)
+  return 'first ' .. size_class(seconds * 1000)
+end
