@@ -47,6 +47,8 @@ def of_route(route: Route) -> dict[str, str | int]:
         "tokens": tokens_rate(route.tokens_per_minute),
         "requests_per_minute": route.requests_per_minute or "",
         "tokens_per_minute": route.tokens_per_minute or "",
+        "fallback": " ".join(route.fallback),
+        "service_tiers": " ".join(route.service_tiers),
         "price_input": f"{route.prices.input / MILLION:.12f}",
         "price_output": f"{route.prices.output / MILLION:.12f}",
     }

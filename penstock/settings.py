@@ -10,7 +10,7 @@ import os
 import socket
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, Self, TextIO, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -32,7 +33,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from penstock import consistency
 from penstock.errors import ConfigurationError, UnknownRoute
+from penstock.mistake import details, wrong
 
 DEFAULT_ROUTE = "default"
 
@@ -81,20 +84,39 @@ class Prices(Frozen):
     cached_input: Price = 0.04
 
 
-class Route(Frozen):
-    """One upstream model: where it is, what it is called, what it takes and costs."""
+Tier = Literal["flex", "default", "priority"]
+"""What an upstream may be asked for as `service_tier`, cheapest first."""
 
-    url: BaseUrl
-    model: str
-    token: Token | None = None
+
+class RouteLimits(Frozen):
+    """What a route takes and costs, and where its jobs go when it cannot take them."""
+
     token_env: str | None = Field(None, description="environment variable that holds the token")
     concurrency: Count = 200
     concurrency_min: Count = 1
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     burst: Count = 10
+    fallback: tuple[Name, ...] = Field((), description="routes that take its jobs, in order")
+    service_tiers: tuple[Tier, ...] = Field((), description="tiers it may ask for")
     timeouts: Timeouts = Timeouts()
     prices: Prices = Prices()
+
+    @field_validator("service_tiers")
+    @classmethod
+    def _climbs(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+        order = get_args(Tier)
+        if tiers != tuple(tier for tier in order if tier in tiers):
+            raise wrong("must go from cheap to dear", f"keep to the order {', '.join(order)}")
+        return tiers
+
+
+class Route(RouteLimits):
+    """One upstream model: where it is, what it is called, what it takes and costs."""
+
+    url: BaseUrl
+    model: str
+    token: Token | None = None
 
 
 class Tenant(Frozen):
@@ -110,19 +132,11 @@ class Tenant(Frozen):
     over_budget: Literal["hold", "reject"] = "hold"
 
 
-class RouteOverrides(Frozen):
+class RouteOverrides(RouteLimits):
     """A `[routes.NAME]` table: what is left out comes from the top-level settings."""
 
     url: BaseUrl | None = None
     model: str | None = None
-    token_env: str | None = None
-    concurrency: Count = 200
-    concurrency_min: Count = 1
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    burst: Count = 10
-    timeouts: Timeouts = Timeouts()
-    prices: Prices = Prices()
 
 
 class Settings(BaseSettings):
@@ -170,6 +184,19 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(filter(None, (name.strip() for name in value.split(","))))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fits_together(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Tell what is wrong between tables together with what is wrong in them."""
+        found = list(consistency.mistakes(given, DEFAULT_ROUTE))
+        try:
+            settings = read(given)
+        except ValidationError as error:
+            found += details(error)
+        if found:
+            raise ValidationError.from_exception_data("settings", found)
+        return settings
 
     @model_validator(mode="after")
     def _names_a_readable_config(self) -> Settings:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock import Settings
+from penstock import Settings, limits
 from penstock.errors import ConfigurationError, UnknownRoute
 from penstock.store import Store
 
@@ -150,3 +151,45 @@ def test_the_embedded_server_is_found_by_its_socket(state_dir: Path) -> None:
         listener.listen()
         assert settings.server_url == f"unix://{state_dir}/redis.sock"
     assert settings.server_url == "redis://127.0.0.1:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        ({"a": {"fallback": ["b"]}}, "routes.a.fallback.0: there is no route 'b'"),
+        ({"a": {"fallback": ["a"]}}, "routes.a.fallback.0: leads back: a -> a"),
+        (
+            {
+                "a": {"fallback": ["default", "b"]},
+                "b": {"fallback": ["c"]},
+                "c": {"fallback": ["a"]},
+            },
+            "routes.a.fallback.1: leads back: a -> b -> c -> a",
+        ),
+        ({"a": {"service_tiers": ["priority", "flex"]}}, "keep to the order flex, default"),
+        ({"a": {"service_tiers": ["flex", "flex"]}}, "keep to the order flex, default"),
+        ({"a": {"fallback": [["b"]]}}, "routes.a.fallback.0: "),
+    ],
+)
+def test_fallbacks_and_tiers_that_cannot_be_are_refused(routes: dict[str, Any], says: str) -> None:
+    """A fallback is another route, and leads back to none; tiers go from cheap to dear."""
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(routes=routes)
+    assert says in str(error.value)
+
+
+def test_a_circle_is_told_once() -> None:
+    """However many routes are in it."""
+    circle = {"a": {"fallback": ["b"]}, "b": {"fallback": ["a"]}}
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(routes=circle)
+    assert str(error.value).count("leads back") == 1
+
+
+def test_fallbacks_and_tiers_are_published() -> None:
+    """The gate gets them in order, separated by spaces."""
+    routes = {"a": {"fallback": ["b", "default"], "service_tiers": ["flex", "priority"]}, "b": {}}
+    settings = Settings.load(routes=routes)
+    fields = limits.of_route(settings.route("a"))
+    assert (fields["fallback"], fields["service_tiers"]) == ("b default", "flex priority")
+    assert limits.of_route(settings.route("b"))["fallback"] == ""
