@@ -101,6 +101,8 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
         fields += ["model", spec.model]
     if spec.max_tokens:
         fields += ["max_tokens", spec.max_tokens]
+    if spec.service_tier:
+        fields += ["service_tier", spec.service_tier]
     if options.metadata:
         fields += ["metadata", encode(options.metadata)]
     if options.conversation:
@@ -181,12 +183,28 @@ def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
     return Command(load("admit"), touched, [route, most], parse)
 
 
+class Way(NamedTuple):
+    """Which route and tier the gate has chosen for a job, and why; see JobRecord."""
+
+    asked_route: str | None = None
+    route_reason: str | None = None
+    tier: str | None = None
+    tier_reason: str | None = None
+
+    @classmethod
+    def from_fields(cls, fields: dict[bytes, bytes]) -> Way:
+        """Build it from the record's HASH."""
+        found = (fields.get(name.encode()) for name in cls._fields)
+        return cls(*(value.decode() if value else None for value in found))
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A job that is ours for one attempt: what a worker needs of its record, and its request.
 
     Attributes:
         attempt: the fence.
         model: what the job names, "" for the route's own.
+        way: which route and tier the gate has chosen.
         available_at, started_at: seconds since the epoch by Redis's clock; from when it might run,
             and when this attempt was claimed.
         deadline: the same, None where it has none.
@@ -200,6 +218,7 @@ class Claim(msgspec.Struct, frozen=True):
     route: str
     tenant: str
     model: str
+    way: Way
     available_at: float
     started_at: float
     deadline: float | None
@@ -215,7 +234,7 @@ class Claim(msgspec.Struct, frozen=True):
         created = fields[b"created_at"]
         return cls(
             id_, attempt, fields[b"route"].decode(), fields[b"tenant"].decode(),
-            fields.get(b"model", b"").decode(),
+            fields.get(b"model", b"").decode(), Way.from_fields(fields),
             float(fields.get(b"waiting_since", fields.get(b"available_at", created))),
             float(fields[b"started_at"]), float(deadline) if deadline else None,
             int(fields[b"max_attempts"]), int(fields.get(b"excused", 0)),

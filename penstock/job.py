@@ -134,6 +134,7 @@ class ChatRequest(BaseModel):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    service_tier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     stream_options: dict[str, Any] | None = None
 
 
@@ -195,6 +196,7 @@ class JobSpec(msgspec.Struct, frozen=True):
         digest: of the request and what else makes two submissions the same job.
         model: the model the body names, "" for the route's own.
         max_tokens: the longest answer the body asks for, of all choices; 0 where it does not say.
+        service_tier: the tier the body asks for, "" where it does not say.
         options: see JobOptions.
     """
 
@@ -203,6 +205,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     digest: str
     model: str
     max_tokens: int
+    service_tier: str
     options: JobOptions
 
     def __repr__(self) -> str:
@@ -231,8 +234,10 @@ class JobSpec(msgspec.Struct, frozen=True):
                 "Send fewer or shorter messages"
             )
         digest = hashlib.blake2b(options.route.encode() + b"\0" + request, digest_size=16)
-        model = body.get("model") or ""
-        return cls(new_id(), request, digest.hexdigest(), model, _max_tokens(body), options)
+        return cls(
+            new_id(), request, digest.hexdigest(), body.get("model") or "", _max_tokens(body),
+            body.get("service_tier") or "", options,
+        )  # fmt: skip
 
 
 def _checked(model: type[T], given: Mapping[str, Any]) -> T:
@@ -327,7 +332,11 @@ class JobRecord(BaseModel):
 
     Times are seconds since the epoch by Redis's clock; `available_at` is from when the job may
     run, after a retry's pause too. `request` is the body as JSON bytes.
-    `outcome` is the terminal event's data, None while the job lives.
+    `outcome` is the terminal event's data, None while the job lives. `route` is where the job is;
+    where that is a fallback, `asked_route` is the one it was submitted to and `route_reason` why it
+    is not there: `breaker_open`, `deadline` or `attempts_failed`. `tier` is what the upstream was
+    asked for last, and `tier_reason` why: `asked`, `cheapest` or `deadline`; None on a route that
+    has no tiers.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -336,6 +345,10 @@ class JobRecord(BaseModel):
     tenant: str
     route: str
     model: str = ""
+    asked_route: str | None = None
+    route_reason: str | None = None
+    tier: str | None = None
+    tier_reason: str | None = None
     state: JobState
     priority: int
     attempt: int = 0

@@ -17,7 +17,9 @@ CATALOGUE = {
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
     #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
     #   max_tokens, reserved, charged, reserved_usd (see settle.lua),
-    #   told_position, told_wait (see announce.lua),
+    #   told_position, told_wait (see announce.lua), asked_route (where another one has taken the
+    #   job), route_reason (see divert.lua), service_tier (asked for), tier, tier_reason (see
+    #   tier.lua),
     #   started_at, finished_at, final (id of the terminal event)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
@@ -38,6 +40,11 @@ CATALOGUE = {
     # ZSET of the tenants with waiting jobs that are at their own limits: <route>. By the time from
     # which their next job may pass; +inf where one of their running jobs must end first.
     "parked": PREFIX + "parked:",
+    # ZSET of the waiting jobs with a deadline, on routes with fallbacks, by when to look at their
+    # outlook again: <route>.
+    "pressed": PREFIX + "pressed:",
+    # SET of the jobs that wait on a route though another one was asked for: <route>.
+    "guests": PREFIX + "guests:",
     # HASH of tenants' limits as the settings publish them, "*" for all others: see limits.py.
     "limits": PREFIX + "limits",
     # HASH, what a tenant with limits has used: <tenant>.

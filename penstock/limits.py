@@ -9,7 +9,7 @@ moment apart may arrive closer together.
 
 from __future__ import annotations
 
-from penstock.settings import Route, Tenant
+from penstock.settings import TIER_FACTORS, Route, Tenant
 
 MINUTE = 60.0
 
@@ -48,7 +48,7 @@ def of_route(route: Route) -> dict[str, str | int]:
         "requests_per_minute": route.requests_per_minute or "",
         "tokens_per_minute": route.tokens_per_minute or "",
         "fallback": " ".join(route.fallback),
-        "service_tiers": " ".join(route.service_tiers),
+        "service_tiers": " ".join(f"{tier}:{TIER_FACTORS[tier]:g}" for tier in route.service_tiers),
         "price_input": f"{route.prices.input / MILLION:.12f}",
         "price_output": f"{route.prices.output / MILLION:.12f}",
     }

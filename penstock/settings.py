@@ -87,6 +87,10 @@ class Prices(Frozen):
 Tier = Literal["flex", "default", "priority"]
 """What an upstream may be asked for as `service_tier`, cheapest first."""
 
+TIER_FACTORS: dict[str, float] = {"flex": 0.8, "default": 1.0, "priority": 1.5}
+"""What they cost beside the default, by DeepInfra's price list; the tier that the answer names is
+the one billed."""
+
 
 class RouteLimits(Frozen):
     """What a route takes and costs, and where its jobs go when it cannot take them."""

@@ -93,7 +93,8 @@ def facts(record: JobRecord, outlook: Outlook | None, now: float) -> list[tuple[
         ("job", record.id),
         ("state", _state(record)),
         ("waits as", in_words(outlook) if outlook else None),
-        ("route", f"{record.route} ({record.model})" if record.model else record.route),
+        ("route", _route(record)),
+        ("tier", record.tier and f"{record.tier} ({record.tier_reason})"),
         ("tenant", record.tenant),
         ("priority", record.priority),
         ("created", _ago(record.created_at, now)),
@@ -111,6 +112,12 @@ def facts(record: JobRecord, outlook: Outlook | None, now: float) -> list[tuple[
         *_outcome_facts(record),
     ]
     return [(name, value) for name, value in every if value not in (None, "")]
+
+
+def _route(record: JobRecord) -> str:
+    if record.asked_route:
+        return f"{record.route}, in place of {record.asked_route} ({record.route_reason})"
+    return f"{record.route} ({record.model})" if record.model else record.route
 
 
 def _outcome_facts(record: JobRecord) -> list[tuple[str, Any]]:

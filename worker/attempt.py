@@ -98,7 +98,7 @@ class Attempts:
             stream.prepare()
             with telemetry.STREAMS.labels(stream.job.route).track_inprogress():
                 await self._upstream.stream(stream.route, stream.content, stream.budget, stream)
-            return Completed(stream.assembler.completion())
+            return Completed(stream.completion())
         except UpstreamError as error:
             return _decide(stream, error)
         except asyncio.CancelledError:
@@ -116,7 +116,7 @@ class Attempts:
         await self._relay.drain(stream.feed)
         settled = await self._persist(_transition(stream, outcome))
         if settled.cancel_asked is not None:
-            outcome = Cancelled(settled.cancel_asked, stream.assembler.partial())
+            outcome = Cancelled(settled.cancel_asked, stream.partial())
             settled = await self._persist(_transition(stream, outcome))
         journal.settled(stream, outcome, settled)
         if isinstance(outcome, Interrupted):
@@ -165,7 +165,7 @@ def _stopped(stream: Stream, by: Any) -> Outcome:
     if isinstance(by, Stop) and by.verdict == "lost":
         return Interrupted("lost")
     reason = by.detail if isinstance(by, Stop) else "revoked through Celery"
-    return Cancelled(reason, stream.assembler.partial())
+    return Cancelled(reason, stream.partial())
 
 
 def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
@@ -198,7 +198,7 @@ def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
 
 def _used_so_far(stream: Stream) -> Used | None:
     """What the upstream will charge for an answer that broke off, once it had begun."""
-    return _used(stream.assembler.partial()) if stream.begun else None
+    return _used(stream.partial()) if stream.begun else None
 
 
 def _used(completion: dict[str, Any]) -> Used:

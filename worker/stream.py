@@ -47,10 +47,12 @@ class Stream:
         given: dict[str, Any] = msgspec.json.decode(self.content)
         body = {
             **given,
-            "model": self.job.model or self.route.model,
+            "model": self._model,
             "stream": True,
             "stream_options": {**(given.get("stream_options") or {}), "include_usage": True},
         }
+        if self.job.way.tier:
+            body["service_tier"] = self.job.way.tier
         self.content = msgspec.json.encode(body)
         self.assembler = Assembler(
             prices=self.route.prices,
@@ -58,6 +60,30 @@ class Stream:
             model=body["model"],
             prompt_characters=_characters(body["messages"]),
         )
+
+    @property
+    def _model(self) -> str:
+        """The job's own wish, but not where it never asked for: a fallback has its own models."""
+        wish = "" if self.job.way.asked_route else self.job.model
+        return wish or self.route.model
+
+    def completion(self) -> dict[str, Any]:
+        """The whole answer, and which way it came; raises StreamBroken where it is none."""
+        return {**self.assembler.completion(), "penstock": self._way()}
+
+    def partial(self) -> dict[str, Any]:
+        """The answer so far, and which way it came."""
+        return {**self.assembler.partial(), "penstock": self._way()}
+
+    def _way(self) -> dict[str, str | None]:
+        """Which route answered and which tier was asked for, and why; docs/events.md has it."""
+        way = self.job.way
+        return {
+            "route": self.job.route,
+            "route_reason": way.route_reason or "asked",
+            "service_tier": way.tier,
+            "tier_reason": way.tier_reason,
+        }
 
     @property
     def done(self) -> bool:

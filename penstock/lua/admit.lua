@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic
+-- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic, divert, tier
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -35,12 +35,14 @@ end
 local BYTES_PER_TOKEN = 4
 local function expect(job)
   local record = KEY.job .. job
-  local f = redis.call('HMGET', record, 'max_tokens', 'deadline')
-  local most_output = tonumber(f[1] or math.huge)
+  local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route')
+  local most_output, deadline = tonumber(f[1] or math.huge), tonumber(f[2] or nil)
+  local tier, reason = tier_for(gate, f[3], deadline, now)
   local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
   local output = math.min(most_output, gate.output_estimate)
   return { tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
-    usd = prompt * gate.price_input + output * gate.price_output, deadline = tonumber(f[2] or nil) }
+    usd = (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1),
+    deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4] }
 end
 
 -- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
@@ -103,6 +105,10 @@ local function admit(job, name, expected)
   local rings = redis.call('HINCRBY', record, 'rings', 1)
   redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'first_ring', rings,
     'reserved', expected.tokens, 'charged', expected.charge)
+  if expected.tier then
+    redis.call('HSET', record, 'tier', expected.tier.name, 'tier_reason', expected.tier_reason)
+  end
+  if expected.is_guest then redis.call('SREM', KEY.guests .. route, job) end
   redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
   redis.call('SADD', KEY.running .. name, job)
   pay(job, name, expected)
@@ -169,6 +175,21 @@ local function serve_suspect()
   admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), expected)
 end
 
+-- While the breaker is open jobs go to a fallback, in the order in which they would have been served.
+local DIVERTED = 50  -- in one call
+local function divert_some()
+  local to, room = fallback_of(gate, now)
+  for _ = 1, math.min(room or 0, DIVERTED) do
+    local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+    if #first == 0 then return end
+    local jobs = redis.call('ZRANGE', KEY.backlog .. route .. ':' .. first[1], 0, 1, 'WITHSCORES')
+    if #jobs > 0 then
+      divert(jobs[1], read_record(jobs[1]), to, 'breaker_open', jobs[2], now)
+    end
+    move_turn(first[1], tonumber(first[2]), gate.tokens_mean, #jobs > 2)
+  end
+end
+
 -- How many may pass at most, and the seconds until that may change by itself.
 local function room()
   if gate.paused_until > now then return 0, gate.paused_until - now end
@@ -199,6 +220,11 @@ while in_use - before < free do
     break
   end
 end
+if gate.open_until then
+  if gate.fallback ~= '' then divert_some() end
+  send_guests_on(route, gate, DIVERTED, now)
+end
+if gate.fallback ~= '' then look_at_deadlines(route, gate, DIVERTED, now) end
 local admitted = in_use - before
 if admitted > 0 then
   redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),

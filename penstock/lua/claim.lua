@@ -37,8 +37,8 @@ end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'running', 'holder', holder, 'started_at', stamp(now))
 redis.call('ZREM', KEY.deadlines, id)
-local model = redis.call('HGET', KEYS[1], 'model')
-  or redis.call('HGET', KEY.gate .. record.route, 'model') or ''
+local model = not record.asked_route and redis.call('HGET', KEYS[1], 'model')
+  or redis.call('HGET', KEY.gate .. record.route, 'model') or ''  -- a fallback has its own models
 emit(id, attempt, 1, 'started', now,
   cjson.encode({ attempt = attempt, route = record.route, model = model }))
 return claimed(attempt, now)

@@ -94,7 +94,8 @@ local function enqueue(at, last)
     redis.call('HSET', record, 'available_at', stamp(available))
     redis.call('ZADD', KEY.due, stamp(available), id)
   else
-    local waiting = { route = route, tenant = tenant, conversation = conversation, recoveries = 0 }
+    local waiting = { route = route, tenant = tenant, conversation = conversation, recoveries = 0,
+      deadline = deadline }
     queue_up(id, waiting, arrival_of(available, priority), now)
   end
   emit(id, 0, 1, 'queued', now, queued_data(route, tenant, priority))

@@ -25,7 +25,12 @@ redis.call('ZREM', KEY.retained, record.tenant .. '/' .. id)
 redis.call('HDEL', KEYS[1], 'final', 'finished_at', 'cancel_reason', 'deadline', 'recoveries')
 redis.call('HSET', KEYS[1], 'state', 'queued', 'waiting_since', stamp(now),
   'excused', record.attempt, 'redriven', ARGV[2])
-record.recoveries = 0
+record.recoveries, record.deadline = 0, ''
+if record.asked_route then  -- the fallback was for that time
+  record.route = record.asked_route
+  redis.call('HSET', KEYS[1], 'route', record.route)
+  redis.call('HDEL', KEYS[1], 'asked_route', 'route_reason')
+end
 queue_up(id, record, record.arrival, now)
 local priority = redis.call('HGET', KEYS[1], 'priority')
 emit(id, record.attempt, n, 'queued', now, queued_data(record.route, record.tenant, priority))

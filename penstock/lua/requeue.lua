@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The worker that runs a job gives it back: for a retry, or because the worker stops.
--- include: clock, record, feedback, restart
+-- include: clock, record, feedback, restart, divert
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 attempt  3 reason  4 delay in seconds
@@ -27,4 +27,6 @@ if handback then
 else
   delay = math.max(delay, retry_wait(record.route, now))
 end
-return {restart(id, record, now, ARGV[3], delay, score, read_used(6)), unpack(news)}
+local state = restart(id, record, now, ARGV[3], delay, score, read_used(6))
+if state == 'scheduled' and ARGV[10] == 'broken' then try_elsewhere(id, record, now) end
+return {state, unpack(news)}

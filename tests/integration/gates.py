@@ -20,13 +20,17 @@ ANSWERED = Feedback("ok")
 
 
 class Gate:
-    """One route's gate, on an emptied server whose scripts read the clock `now`."""
+    """The gate of `default`, and of others, on an emptied server that reads the clock `now`."""
 
     def __init__(
-        self, url: str, route: RouteOverrides, tenants: Mapping[str, Tenant] | None = None
+        self,
+        url: str,
+        route: RouteOverrides,
+        tenants: Mapping[str, Tenant] | None = None,
+        others: Mapping[str, RouteOverrides] | None = None,
     ) -> None:
         self.settings = Settings.load(
-            redis_url=url, routes={"default": route}, tenants=dict(tenants or {})
+            redis_url=url, routes={"default": route, **(others or {})}, tenants=dict(tenants or {})
         )
         self.store = Store(url)
         self.store.redis.flushall()
@@ -56,9 +60,9 @@ class Gate:
         """Some jobs."""
         return [self.submit(tenant, **fields) for _ in range(count)]
 
-    def admit(self, most: int = 200) -> commands.Admission:
+    def admit(self, most: int = 200, route: str = "default") -> commands.Admission:
         """Let jobs through."""
-        admission: commands.Admission = self.run(commands.admit("default", most))
+        admission: commands.Admission = self.run(commands.admit(route, most))
         return admission
 
     def claim(self, job: str) -> int:
@@ -103,13 +107,23 @@ class Gate:
         fields = self.store.redis.hgetall(keys.job(job))
         return {name.decode(): value.decode() for name, value in fields.items()}
 
-    def rung(self) -> list[str]:
+    def rung(self, route: str = "default") -> list[str]:
         """The jobs in the order in which Celery will hand them out; takes them."""
-        queue = keys.queue("default")
+        queue = keys.queue(route)
         messages = self.store.redis.lrange(queue, 0, -1)
         self.store.redis.delete(queue)
         return [message.decode().split()[0] for message in reversed(messages)]
 
-    def held(self) -> set[str]:
+    def held(self, route: str = "default") -> set[str]:
         """The jobs admitted or running."""
-        return {job.decode() for job in self.store.redis.zrange(keys.held("default"), 0, -1)}
+        return {job.decode() for job in self.store.redis.zrange(keys.held(route), 0, -1)}
+
+    def waiting(self, *tenants: str, route: str = "default") -> set[str]:
+        """The jobs in the tenants' lines."""
+        lines = [f"{keys.CATALOGUE['backlog']}{route}:{tenant}" for tenant in tenants]
+        return {job.decode() for line in lines for job in self.store.redis.zrange(line, 0, -1)}
+
+    def break_upstream(self, route: str = "default") -> None:
+        """Leave a route's breaker as five failures in a row do."""
+        broken = {"open_until": self.now + 5, "opened": 1}
+        self.store.redis.hset(keys.gate(route), mapping=broken)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -21,9 +22,13 @@ from penstock.settings import Prices, RouteOverrides, Tenant
 from penstock.state import JobState
 from tests.integration.gates import MINUTE, Gate
 
-ROUTE = RouteOverrides(
-    concurrency=6, requests_per_minute=40, burst=20, tokens_per_minute=9000, concurrency_min=1
-)
+ROUTES = {
+    "default": RouteOverrides(
+        concurrency=6, requests_per_minute=40, burst=20, tokens_per_minute=9000,
+        fallback=("spare",), service_tiers=("flex", "priority"),
+    ),
+    "spare": RouteOverrides(concurrency=3, tokens_per_minute=6000),
+}  # fmt: skip
 TENANTS = {
     "light": Tenant(weight=1),
     "heavy": Tenant(weight=3),
@@ -33,11 +38,12 @@ TENANTS = {
 
 @dataclass
 class Passed:
-    """One admission: when, whose, and what it has cost so far."""
+    """One admission: when, whose, what it has cost so far, and where."""
 
     at: float
     tenant: str
     tokens: float
+    route: str = "default"
 
 
 @dataclass
@@ -46,28 +52,33 @@ class Ledger:
 
     entries: list[Passed] = field(default_factory=list)
 
-    def within(self, now: float, tenant: str | None = None) -> list[Passed]:
+    def within(
+        self, now: float, tenant: str | None = None, route: str | None = None
+    ) -> list[Passed]:
         """Those of the minute that ends now."""
         return [
             entry
             for entry in self.entries
-            if now - MINUTE < entry.at <= now and tenant in (None, entry.tenant)
+            if now - MINUTE < entry.at <= now
+            and tenant in (None, entry.tenant)
+            and route in (None, entry.route)
         ]
 
 
 class GateLife(RuleBasedStateMachine):
-    """Jobs of three tenants, answers of any length, upstreams and workers that fail, and time."""
+    """Jobs of three tenants on two routes, answers of any length, whatever fails, and time."""
 
     server: EmbeddedServer
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Gate(self.server.url, ROUTE, TENANTS)
+        self.gate = Gate(self.server.url, ROUTES["default"], TENANTS, {"spare": ROUTES["spare"]})
         self.ledger = Ledger()
         self.passed: dict[str, Passed] = {}
         self.tenant: dict[str, str] = {}
         self.live: set[str] = set()
-        self.virtual_time = 0.0
+        self.ended: dict[str, str] = {}
+        self.virtual_time = dict.fromkeys(ROUTES, 0.0)
 
     def teardown(self) -> None:
         """Whatever waits passes in the end: nothing is lost, and nothing leaks."""
@@ -75,23 +86,35 @@ class GateLife(RuleBasedStateMachine):
             if not self.live:
                 break
             self.gate.now += 5
-            self.gate.sweep()
+            self.sweep()
             self.admit()
-            for job in sorted(self.gate.held()):
+            for job in self.held():
                 self.settle(job, 0)
         assert not self.live
-        assert not self.gate.store.redis.zcard(keys.turns("default"))
-        assert not self.gate.store.redis.zcard(keys.parked("default"))
+        for route in ROUTES:
+            left = [keys.turns(route), keys.parked(route), f"penstock:guests:{route}"]
+            assert not self.gate.store.redis.exists(*left), (route, left)
         self.gate.store.close()
+
+    def held(self) -> list[str]:
+        """The jobs admitted or running, on any route."""
+        return sorted(job for route in ROUTES for job in self.gate.held(route))
 
     @rule(
         tenant=st.sampled_from(sorted(TENANTS)),
         max_tokens=st.sampled_from([None, 50, 600, 90_000]),
         count=st.sampled_from([1, 3, 20]),
+        deadline=st.sampled_from([None, None, 45]),
+        talks=st.booleans(),
     )
-    def submit(self, tenant: str, max_tokens: int | None, count: int) -> None:
+    def submit(
+        self, tenant: str, max_tokens: int | None, count: int, deadline: int | None, talks: bool
+    ) -> None:
         for _ in range(count):
-            job = self.gate.submit(tenant, max_tokens=max_tokens)
+            job = self.gate.submit(
+                tenant, max_tokens=max_tokens, deadline=deadline,
+                conversation="c" if talks else None,
+            )  # fmt: skip
             self.tenant[job] = tenant
             self.live.add(job)
 
@@ -101,80 +124,115 @@ class GateLife(RuleBasedStateMachine):
 
     @rule()
     def admit(self) -> None:
-        before = self.gate.held()
-        self.gate.admit()
-        for job in self.gate.held() - before:
-            tokens = float(self.gate.record(job)["reserved"])
-            entry = Passed(self.gate.now, self.tenant[job], tokens)
-            self.ledger.entries.append(entry)
-            self.passed[job] = entry
+        for route in ROUTES:
+            before = self.gate.held(route)
+            self.gate.admit(route=route)
+            for job in self.gate.held(route) - before:
+                tokens = float(self.gate.record(job)["reserved"])
+                entry = Passed(self.gate.now, self.tenant[job], tokens, route)
+                self.ledger.entries.append(entry)
+                self.passed[job] = entry
+        self.look_for_expired()
+
+    @rule()
+    def sweep(self) -> None:
+        self.gate.sweep()
+        self.look_for_expired()
+
+    def look_for_expired(self) -> None:
+        """Of the jobs with deadlines some end without an answer."""
+        for job in sorted(self.live):
+            if self.gate.record(job)["state"] == "expired":
+                self.end(job)
+
+    def end(self, job: str) -> None:
+        """What has ended stays as it is."""
+        self.live.discard(job)
+        self.ended[job] = self.gate.record(job)["final"]
 
     @rule(rounds=st.integers(1, 12), share=st.sampled_from([0.0, 0.5, 1.0]))
     def serve(self, rounds: int, share: float) -> None:
         """Workers answer whatever passes, as fast as it does."""
         for _ in range(rounds):
             self.admit()
-            for job in sorted(self.gate.held()):
+            for job in self.held():
                 self.settle(job, share)
             self.gate.now += 0.3
 
     @rule(share=st.sampled_from([0.0, 0.1, 0.9, 1.0]), data=st.data())
     def finish(self, share: float, data: st.DataObject) -> None:
-        if held := sorted(self.gate.held()):
+        if held := self.held():
             self.settle(data.draw(st.sampled_from(held)), share)
 
     def settle(self, job: str, share: float) -> None:
         entry = self.passed[job]
-        entry.tokens = int(entry.tokens * share)
-        self.gate.finish(job, int(entry.tokens))
-        self.live.discard(job)
+        if self.is_late(job):
+            entry.tokens = 0
+            self.gate.run(commands.claim(job, "late"))
+        else:
+            entry.tokens = int(entry.tokens * share)
+            self.gate.finish(job, int(entry.tokens))
+        self.end(job)
 
     @rule(
-        kind=st.sampled_from(["busy", "broken", ""]),
+        kind=st.sampled_from(["busy", "broken", "broken", ""]),
         retry_after=st.sampled_from([0, 0, 3]),
+        count=st.sampled_from([1, 1, 5]),
         data=st.data(),
     )
-    def fail(self, kind: Any, retry_after: float, data: st.DataObject) -> None:
-        if held := sorted(self.gate.held()):
-            job = data.draw(st.sampled_from(held))
-            self.gate.retry(job, Feedback(kind, retry_after), delay=1)
-            self.passed[job].tokens = 0
+    def fail(self, kind: Any, retry_after: float, count: int, data: st.DataObject) -> None:
+        for _ in range(count):
+            self.admit()
+            if job := self.runnable(data):
+                self.gate.retry(job, Feedback(kind, retry_after), delay=1)
+                self.passed[job].tokens = 0
+
+    def runnable(self, data: st.DataObject) -> str | None:
+        """An admitted job whose deadline is not over."""
+        held = [job for job in self.held() if not self.is_late(job)]
+        return data.draw(st.sampled_from(held)) if held else None
+
+    def is_late(self, job: str) -> bool:
+        """Whether a claim would find its deadline over."""
+        return float(self.gate.record(job).get("deadline", "inf")) <= self.gate.now
 
     @rule(data=st.data())
     def lose_worker(self, data: st.DataObject) -> None:
-        if held := sorted(self.gate.held()):
-            job = data.draw(st.sampled_from(held))
+        if job := self.runnable(data):
             self.gate.claim(job)
-            self.gate.store.redis.zadd(keys.held("default"), {job: 1})
+            route = self.gate.record(job)["route"]
+            self.gate.store.redis.zadd(keys.held(route), {job: 1})
             self.gate.sweep()
             self.passed[job].tokens = 0
             if self.gate.record(job)["state"] == "failed":
-                self.live.discard(job)
+                self.end(job)
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.live:
             job = data.draw(st.sampled_from(sorted(self.live)))
             self.gate.run(commands.cancel(job, "test"))
-            self.live.discard(job)
+            self.end(job)
             if job in self.passed:
                 self.passed[job].tokens = 0
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:
         redis, now = self.gate.store.redis, self.gate.now
-        assert redis.zcard(keys.held("default")) <= ROUTE.concurrency
         narrow = TENANTS["narrow"]
         running = {t: redis.scard(keys.CATALOGUE["running"] + t) for t in TENANTS}
         assert running["narrow"] <= (narrow.concurrency or 0)
-        assert len(self.ledger.within(now)) <= (ROUTE.requests_per_minute or 0)
         assert len(self.ledger.within(now, "narrow")) <= (narrow.requests_per_minute or 0)
-        tokens = [entry.tokens for entry in self.ledger.within(now)]
-        assert sum(tokens) <= (ROUTE.tokens_per_minute or 0) or max(tokens) == sum(tokens)
+        for name, route in ROUTES.items():
+            assert redis.zcard(keys.held(name)) <= route.concurrency
+            passed = self.ledger.within(now, route=name)
+            assert len(passed) <= (route.requests_per_minute or len(passed))
+            tokens = [entry.tokens for entry in passed]
+            assert sum(tokens) <= (route.tokens_per_minute or 0) or max(tokens) == sum(tokens)
 
     @invariant()
     def what_is_reserved_is_what_is_held(self) -> None:
-        held = self.gate.held()
+        held = self.held()
         for job in self.tenant:
             assert ("reserved" in self.gate.record(job)) == (job in held)
         owners = Counter(self.tenant[job] for job in held)
@@ -182,10 +240,29 @@ class GateLife(RuleBasedStateMachine):
             assert self.gate.store.redis.scard(keys.CATALOGUE["running"] + tenant) == owners[tenant]
 
     @invariant()
+    def every_job_is_in_one_place(self) -> None:
+        """Waiting, due, held, in its conversation's line, or ended: never two, never none."""
+        redis = self.gate.store.redis
+        places = [redis.zrange(key, 0, -1) for key in redis.scan_iter("penstock:backlog:*")]
+        places += [redis.zrange(key, 0, -1) for key in redis.scan_iter("penstock:held:*")]
+        places += [redis.zrange(key, 0, -1) for key in redis.scan_iter("penstock:suspects:*")]
+        places += [redis.zrange(keys.DUE, 0, -1)]
+        found = Counter(job.decode() for place in places for job in place)
+        lines = [redis.zrange(key, 1, -1) for key in redis.scan_iter("penstock:conversation:*")]
+        found.update(job.decode() for line in lines for job in line)
+        assert found == Counter(self.live)
+
+    @invariant()
+    def what_has_ended_stays_so(self) -> None:
+        for job, final in self.ended.items():
+            assert self.gate.record(job)["final"] == final
+
+    @invariant()
     def virtual_time_never_goes_back(self) -> None:
-        told = float(self.gate.store.redis.hget(keys.gate("default"), "virtual_time") or 0)
-        assert told >= self.virtual_time
-        self.virtual_time = told
+        for route in ROUTES:
+            told = float(self.gate.store.redis.hget(keys.gate(route), "virtual_time") or 0)
+            assert told >= self.virtual_time[route]
+            self.virtual_time[route] = told
 
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -334,6 +411,28 @@ def test_a_long_line_does_not_hold_up_a_short_one(gate_of: Any) -> None:
         gate.admit()
         rounds += 1
     assert rounds <= 2 + 20 / 2
+
+
+HOUR = 3600.0
+
+
+@given(arrivals=st.lists(st.tuples(st.floats(0, 5 * HOUR), st.integers(0, 9)), max_size=12))
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_nothing_starves(gate_of: Any, arrivals: list[tuple[float, int]]) -> None:
+    """One step of priority is worth an hour: no job waits for those that came nine hours later."""
+    gate = gate_of(RouteOverrides(concurrency=100))
+    came: dict[str, tuple[float, int]] = {}
+    for gap, priority in arrivals:
+        gate.now += gap
+        came[gate.submit(priority=priority)] = gate.now, priority
+    gate.admit()
+    order = [came[job] for job in gate.rung()]
+    assert len(order) == len(arrivals)
+    for (earlier, first), (later, second) in itertools.pairwise(order):
+        assert earlier - first * HOUR <= later - second * HOUR
+        assert earlier - later <= 9 * HOUR
 
 
 def test_a_pause_holds_for_everybody(gate_of: Any) -> None:

@@ -76,7 +76,7 @@ def test_what_is_told_comes_true(
     jobs = [job for tenant, count in lines.items() for job in gate.submit_many(count, tenant)]
     began = gate.now
     told = dict(zip(jobs, outlooks(gate, jobs), strict=True))
-    turns = run(gate, lambda: not any(told_job in waiting(gate, lines) for told_job in jobs))
+    turns = run(gate, lambda: not gate.waiting(*lines))
     for job, outlook in told.items():
         place, when = turns[job]
         assert outlook is not None
@@ -86,12 +86,6 @@ def test_what_is_told_comes_true(
         )
         assert held_up or outlook.position == pytest.approx(place, abs=2)
         assert outlook.wait == pytest.approx(when - began, rel=0.25, abs=SECONDS + 0.5)
-
-
-def waiting(gate: Gate, tenants: Any) -> set[str]:
-    """The jobs in the tenants' lines."""
-    ranges = (gate.store.redis.zrange(f"penstock:backlog:default:{t}", 0, -1) for t in tenants)
-    return {job.decode() for range_ in ranges for job in range_}
 
 
 def test_places_are_told_apart(gate_of: Any) -> None:

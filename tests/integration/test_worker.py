@@ -64,6 +64,29 @@ def test_the_answer_is_what_the_upstream_said(
     assert sent["stream_options"] == {"include_usage": True}
 
 
+def test_another_route_answers_for_a_broken_one(
+    client: Client, start_worker: Started, simulator: SimulatorThread
+) -> None:
+    """After two broken attempts a fallback answers with its own model, and the answer says so."""
+    ways = {
+        "default": {"url": f"http://127.0.0.1:{free_port()}", "fallback": ["spare"]},
+        "spare": {"url": simulator.url, "model": "spare-model", "service_tiers": ["flex"]},
+    }
+    start_worker(PENSTOCK_ROUTES=json.dumps(ways))
+    job = ask(client, Script(tokens=3), model="first-model")
+    completion = job.result(timeout=30)
+    (request,) = simulator.simulator.received
+    sent = json.loads(request.body)
+    assert (sent["model"], sent["service_tier"]) == ("spare-model", "flex")
+    assert completion.model_dump()["penstock"] == {
+        "route": "spare", "route_reason": "attempts_failed",
+        "service_tier": "flex", "tier_reason": "cheapest",
+    }  # fmt: skip
+    assert completion.model_dump()["service_tier"] == "flex"
+    record = job.record()
+    assert (record.route, record.asked_route, record.tier) == ("spare", "default", "flex")
+
+
 def test_the_deltas_add_up_to_the_answer(client: Client, start_worker: Started) -> None:
     """A reader who joins the deltas has the final text, and the events have no gap."""
     start_worker()

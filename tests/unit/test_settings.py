@@ -187,9 +187,9 @@ def test_a_circle_is_told_once() -> None:
 
 
 def test_fallbacks_and_tiers_are_published() -> None:
-    """The gate gets them in order, separated by spaces."""
+    """The gate gets them in order, tiers with what they cost beside the default."""
     routes = {"a": {"fallback": ["b", "default"], "service_tiers": ["flex", "priority"]}, "b": {}}
     settings = Settings.load(routes=routes)
     fields = limits.of_route(settings.route("a"))
-    assert (fields["fallback"], fields["service_tiers"]) == ("b default", "flex priority")
+    assert (fields["fallback"], fields["service_tiers"]) == ("b default", "flex:0.8 priority:1.5")
     assert limits.of_route(settings.route("b"))["fallback"] == ""

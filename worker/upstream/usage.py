@@ -5,14 +5,13 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from penstock.settings import TIER_FACTORS
+
 if TYPE_CHECKING:
     from penstock.settings import Prices
 
 CHARACTERS_PER_TOKEN = 4
 """The usual rule of thumb for English text, for answers that end before their usage is known."""
-
-TIER_FACTORS = {"priority": 1.5, "flex": 0.8}
-"""DeepInfra's surcharge and discount; the tier echoed in the response is the one billed."""
 
 
 def with_cost(usage: dict[str, Any], prices: Prices, tier: Any = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ local function conclude(job, record, state, n, now, data, used)
     'final', record.attempt .. '-' .. n)
   settle(job, record, now, used)
   account(record, used, true, now)
-  withdraw(job, record.route, record.tenant)
+  withdraw(job, record)
   leave_line(job, record)
   local ttl = record.result_ttl
   redis.call('EXPIRE', KEY.job .. job, ttl)

@@ -13,7 +13,7 @@ local function queue_up(job, record, score, now)
     redis.call('ZADD', line, 'NX', stamp(now), job)
     if redis.call('ZRANGE', line, 0, 0)[1] ~= job then return end
   end
-  place(job, record.route, record.tenant, score, record.recoveries)
+  place(job, record, score)
 end
 
 -- Takes a job that has ended out of its line; if it was the first, the next one gets a place.
@@ -25,6 +25,6 @@ local function leave_line(job, record)
   local next_job = was_first and redis.call('ZRANGE', line, 0, 0)[1]
   local following = next_job and read_record(next_job)
   if following and following.state == 'queued' then
-    place(next_job, following.route, following.tenant, following.arrival, following.recoveries)
+    place(next_job, following, following.arrival)
   end
 end

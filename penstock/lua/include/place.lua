@@ -23,16 +23,27 @@ local function join_turns(route, tenant)
   redis.call('ZADD', KEY.turns .. route, 'NX', stamp(math.max(virtual_now(route), served)), tenant)
 end
 
--- Puts a job into its tenant's backlog. score: its place there.
--- recoveries: how often it has lost its worker. On its last chance it is a suspect: see keys.py.
+-- Jobs with a deadline are looked at again while they wait, where another route might take them.
+local has_fallback = {}
+local function press(job, route)
+  if has_fallback[route] == nil then
+    has_fallback[route] = (redis.call('HGET', KEY.gate .. route, 'fallback') or '') ~= ''
+  end
+  if has_fallback[route] then redis.call('ZADD', KEY.pressed .. route, 0, job) end
+end
+
+-- Puts a job into its tenant's backlog. score: its place there. One that has lost its worker three
+-- times is on its last chance, and a suspect: see keys.py.
 local MAX_RECOVERIES = 3
 local has_turn = {}
-local function place(job, route, tenant, score, recoveries)
-  if recoveries >= MAX_RECOVERIES then
+local function place(job, record, score)
+  local route, tenant = record.route, record.tenant
+  if record.recoveries >= MAX_RECOVERIES then
     return redis.call('ZADD', KEY.suspects .. route, score, job)
   end
   local backlog = KEY.backlog .. route .. ':' .. tenant
   redis.call('ZADD', backlog, score, job)
+  if record.deadline ~= '' then press(job, route) end
   if has_turn[backlog] then return end
   has_turn[backlog] = true
   join_turns(route, tenant)

@@ -1,0 +1,35 @@
+-- Which service tier a job is answered in: the cheapest of its route, or the one it asks for, and the
+-- dearer ones as its deadline nears.
+
+-- A job is in the dearest tier from when less than this many answers' time is left, in the next one
+-- from twice that on, and so on.
+local PRESSED = 2
+
+-- The tiers of a route in their order: for each its name and what it costs in the default's.
+local function tiers_of(gate)
+  local tiers = {}
+  for name, factor in string.gmatch(gate.service_tiers, '([^%s:]+):(%S+)') do
+    tiers[#tiers + 1] = { name = name, factor = tonumber(factor) }
+  end
+  return tiers
+end
+
+local function asked_tier(tiers, asked)
+  if not asked then return 1, 'cheapest' end
+  for number, tier in ipairs(tiers) do
+    if tier.name == asked then return number, 'asked' end
+  end
+end
+
+-- Returns the tier and the reason: "asked", "cheapest" or "deadline"; nil where the route has no
+-- tiers, or the job asks for one that is none of them: then its request stays as it is.
+local function tier_for(gate, asked, deadline, now)
+  local tiers = gate.service_tiers ~= '' and tiers_of(gate) or {}
+  local number, reason = asked_tier(tiers, asked)
+  if not tiers[number] then return nil end
+  if not deadline or gate.seconds_mean == 0 then return tiers[number], reason end
+  local answers, dear = (deadline - now) / gate.seconds_mean, #tiers
+  while dear > 1 and answers >= PRESSED * 2 ^ (#tiers - dear) do dear = dear - 1 end
+  if dear > number then return tiers[dear], 'deadline' end
+  return tiers[number], reason
+end
