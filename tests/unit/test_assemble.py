@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.errors import StreamBroken
@@ -517,6 +517,14 @@ odd = st.one_of(
 
 
 @given(chunks=st.lists(st.one_of(plain, plain, plain, odd), max_size=25), spaced=st.booleans())
+@example(  # a field around the content that changes and changes back
+    chunks=[
+        chunk({"content": "a"}, created=7),
+        chunk({"content": "b", "role": "assistant"}),
+        chunk({"content": "c"}, created=7),
+    ],
+    spaced=False,
+)
 def test_a_template_changes_nothing(chunks: list[Chunk], spaced: bool) -> None:
     """Reading chunks by the last one gives the same deltas and errors as reading each as JSON."""
     separators = (", ", ": ") if spaced else (",", ":")

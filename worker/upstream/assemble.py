@@ -44,7 +44,7 @@ class Assembler:
 
     __slots__ = (
         "_answer", "_choices", "_fields", "_index", "_lessons", "_pieces", "_prices", "_prompt",
-        "_template", "done",
+        "_strayed", "_taught", "_template", "done",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Assembler:
         self._pieces = 0
         self._template: Template | None = None
         self._index = 0  # whose content the template reads
+        self._taught: dict[str, Any] = {}  # the fields around it
+        self._strayed = False  # whether another chunk has come since
         self._lessons = LESSONS
 
     def feed(self, data: bytes) -> list[ChoiceDelta]:
@@ -83,8 +85,9 @@ class Assembler:
             ):
                 _check_for_error(data, chunk)
             deltas = self._absorb(chunk)
+            self._strayed = True
             if self._lessons and _is_plain(chunk, deltas):
-                self._learn(data, deltas[0])
+                self._learn(data, chunk, deltas[0])
             return deltas
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._feed_text(data)
@@ -95,14 +98,19 @@ class Assembler:
         """The delta of a chunk that differs from others in its content only."""
         content = template.read(data) if type(data) is bytes else None
         if content and self._choices[self._index].passes(content):
+            if self._strayed:
+                self._fields.update(self._taught)
+                self._strayed = False
             return {"index": self._index, "delta": {"content": content}}
         return None
 
-    def _learn(self, data: bytes, delta: ChoiceDelta) -> None:
+    def _learn(self, data: bytes, chunk: dict[str, Any], delta: ChoiceDelta) -> None:
         """Read chunks by this one from now on."""
         self._lessons -= 1
         self._index = delta["index"]
         self._template = Template.learn(data, delta["delta"]["content"])
+        self._taught = {field: value for field, value in chunk.items() if value is not None}
+        self._strayed = False
 
     def completion(self) -> dict[str, Any]:
         """The whole answer as a `chat.completion`, usage with its `estimated_cost`.
