@@ -343,12 +343,13 @@ class Settled(NamedTuple):
     Attributes:
         accepted: False where the fence has moved on.
         cancel_asked: instead of being given back, the job is to be ended as cancelled, so.
-        news: what changed at the gate (`paused`, `slowed`, `opened`, `closed`), and by how much.
+        news: what changed at the gate (`paused`, `slowed`, `opened`, `closed`), each with by how
+            much.
     """
 
     accepted: bool
     cancel_asked: str | None = None
-    news: tuple[str, str] | None = None
+    news: tuple[tuple[str, str], ...] = ()
 
 
 def _spent(used: Used | None) -> tuple[Argument, ...]:
@@ -363,7 +364,7 @@ def _settled(reply: list[bytes]) -> Settled:
         return Settled(False)
     if kind == "cancelled":
         return Settled(False, cancel_asked=rest[0])
-    return Settled(True, news=(rest[0], rest[1]) if rest else None)
+    return Settled(True, news=tuple(zip(rest[::2], rest[1::2], strict=True)))
 
 
 def finish(

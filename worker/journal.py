@@ -40,8 +40,7 @@ def broken(stream: Stream, error: Exception) -> None:
 
 def settled(stream: Stream, outcome: Outcome, result: Settled) -> None:
     """The attempt has ended, and the store has heard of it."""
-    if result.news:
-        kind, by = result.news
+    for kind, by in result.news:
         telemetry.log(f"route_{kind}", route=stream.job.route, by=by)
     action, reason, fields = _LOGGERS[type(outcome)](outcome)
     route = stream.job.route

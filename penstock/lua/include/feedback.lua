@@ -31,28 +31,38 @@ local function succeed(route, gate)
   redis.call('HDEL', key, 'failures')
 end
 
--- retry_after: seconds the upstream asks for, 0 where it does not say.
--- Of the jobs that were admitted before the last cut none says anything new.
-local function slow_down(route, record, gate, retry_after, now)
-  local key = KEY.gate .. route
-  if retry_after > 0 then
-    if now + retry_after <= gate.paused_until then return nil end
-    redis.call('HSET', key, 'paused_until', stamp(now + retry_after))
-    return { 'paused', string.format('%.3f', retry_after) }
-  end
+-- Nothing is admitted for so long. Nil where a longer pause is on already.
+local function pause(key, gate, retry_after, now)
+  if now + retry_after <= gate.paused_until then return nil end
+  redis.call('HSET', key, 'paused_until', stamp(now + retry_after))
+  return { 'paused', string.format('%.3f', retry_after) }
+end
+
+-- Concurrency falls. Of the jobs that were admitted before the last cut none says anything new.
+local function cut(key, record, gate, now)
   if (tonumber(record.admitted_at) or now) <= (gate.cut_at or 0) then return nil end
-  local in_use = math.min(redis.call('ZCARD', KEY.held .. route), allowed_concurrency(gate, now))
+  local in_use = math.min(redis.call('ZCARD', KEY.held .. record.route), allowed_concurrency(gate, now))
   gate.cut_at, gate.cut_from = now, in_use
   redis.call('HSET', key, 'cut_at', stamp(now), 'cut_from', in_use)
   return { 'slowed', tostring(allowed_concurrency(gate, now)) }
 end
 
+-- retry_after: seconds the upstream asks for, 0 where it does not say. A pause alone would end with a
+-- rush into the same wall, so concurrency falls with it.
+local function slow_down(record, gate, retry_after, now)
+  local key = KEY.gate .. record.route
+  local news = cut(key, record, gate, now) or {}
+  local paused = retry_after > 0 and pause(key, gate, retry_after, now) or {}
+  for _, each in ipairs(paused) do news[#news + 1] = each end
+  return news
+end
+
 -- kind: "ok" it answered, "busy" it has no room, "broken" it failed, "" nothing is known.
--- Returns nil, or what changed and by how much, for the log. Call it while the job is still held.
+-- Returns nil, or what changed and by how much, in turn, for the log. Call it while the job is held.
 local function feed_back(job, record, kind, retry_after, now)
   local gate = kind ~= '' and read_gate(record.route)
   if not gate then return nil end
-  if kind == 'busy' then return slow_down(record.route, record, gate, retry_after, now) end
+  if kind == 'busy' then return slow_down(record, gate, retry_after, now) end
   if kind == 'broken' then return fail(record.route, job, gate, now) end
   return succeed(record.route, gate)
 end
