@@ -183,6 +183,16 @@ def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
     return Command(load("admit"), touched, [route, most], parse)
 
 
+DIVERTED = 50
+"""Jobs of each kind that one call moves to fallbacks: about a millisecond of Redis."""
+
+
+def divert(route: str) -> Command[int]:
+    """Move waiting jobs to the route's fallbacks, where they have to go; how many went."""
+    touched = [keys.gate(route), keys.turns(route), keys.served(route)]
+    return Command(load("divert"), touched, [route, DIVERTED], int)
+
+
 class Way(NamedTuple):
     """Which route and tier the gate has chosen for a job, and why; see JobRecord."""
 

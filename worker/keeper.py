@@ -28,7 +28,6 @@ RENEWAL_TIMEOUT = 1.5
 ROUND = 0.5
 """Seconds between two sweeps: a lost job is to run again within 12 s, and its lease is 10 s."""
 
-
 ANNOUNCING = 2.0
 """Seconds between two rounds that tell followers of waiting jobs how long it will take."""
 
@@ -88,6 +87,7 @@ class Keeper:
             self._every("renew", BEAT, self._renew),
             self._every("sweep", ROUND, self._sweep),
             self._every("announce", ANNOUNCING, self._announce),
+            self._every("divert", ROUND, self._divert),
             self._every("control", 0, self._listen),
             *(self._every("admit", 0, self._admissions(route).run) for route in self._routes),
         ]
@@ -124,6 +124,11 @@ class Keeper:
         if any(swept.counts[name] for name in NEWS):
             telemetry.log("swept", **swept.counts)
         await self._watch()
+
+    async def _divert(self) -> None:
+        for route in self._routes:
+            if count := await self._store.run(commands.divert(route)):
+                telemetry.log("jobs_diverted", route=route, count=count)
 
     async def _announce(self) -> None:
         await self._store.run(commands.announce(ANNOUNCING))

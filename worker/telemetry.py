@@ -55,6 +55,7 @@ ACTIONS: dict[str, Action] = {
         "warning", "outcome refused, a newer attempt has the job", (*ABOUT_JOB, "outcome")
     ),
     "lease_lost": Action("warning", "lease lost, stream stopped", (*ABOUT_JOB, "state")),
+    "jobs_diverted": Action("info", "waiting jobs moved to fallbacks", ("route", "count")),
     "route_paused": Action(
         "warning",
         "the upstream asked for a pause: nothing is admitted for so long",

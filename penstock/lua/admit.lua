@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic, divert, tier
+-- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic, expect
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -27,22 +27,6 @@ local first_attempts, tenants = 0, {}
 local function tenant_of(name)
   tenants[name] = tenants[name] or read_tenant(name)
   return tenants[name]
-end
-
--- What a job is expected to use: its prompt, at four bytes a token, and an answer such as this route
--- gives. Returns what it will rarely exceed, in tokens and USD, which is reserved, and the mean in
--- tokens, which its tenant's turn is charged with.
-local BYTES_PER_TOKEN = 4
-local function expect(job)
-  local record = KEY.job .. job
-  local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route')
-  local most_output, deadline = tonumber(f[1] or math.huge), tonumber(f[2] or nil)
-  local tier, reason = tier_for(gate, f[3], deadline, now)
-  local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
-  local output = math.min(most_output, gate.output_estimate)
-  return { tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
-    usd = (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1),
-    deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4] }
 end
 
 -- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
@@ -101,10 +85,9 @@ local function pay(job, name, expected)
 end
 
 local function admit(job, name, expected)
-  local record = KEY.job .. job
-  local rings = redis.call('HINCRBY', record, 'rings', 1)
-  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'first_ring', rings,
-    'reserved', expected.tokens, 'charged', expected.charge)
+  local record, rings = KEY.job .. job, expected.rings + 1
+  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'rings', rings,
+    'first_ring', rings, 'reserved', expected.tokens, 'charged', expected.charge)
   if expected.tier then
     redis.call('HSET', record, 'tier', expected.tier.name, 'tier_reason', expected.tier_reason)
   end
@@ -144,7 +127,7 @@ local function serve()
     redis.call('ZREM', KEYS[2], name)
     return 'again'
   end
-  local expected = expect(jobs[1])
+  local expected = expect(jobs[1], gate, now)
   if expected.deadline and now + gate.quickest > expected.deadline then
     expire(jobs[1])
     return 'again'
@@ -167,27 +150,12 @@ local function serve_suspect()
   if gate.suspect and redis.call('ZSCORE', KEYS[3], gate.suspect) then return end
   local job = redis.call('ZRANGE', KEY.suspects .. route, 0, 0)[1]
   if not job then return end
-  local expected = expect(job)
+  local expected = expect(job, gate, now)
   expected.charge = 0
   if route_wait(expected) > 0 then return end
   redis.call('ZREM', KEY.suspects .. route, job)
   redis.call('HSET', KEYS[1], 'suspect', job)
   admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), expected)
-end
-
--- While the breaker is open jobs go to a fallback, in the order in which they would have been served.
-local DIVERTED = 50  -- in one call
-local function divert_some()
-  local to, room = fallback_of(gate, now)
-  for _ = 1, math.min(room or 0, DIVERTED) do
-    local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-    if #first == 0 then return end
-    local jobs = redis.call('ZRANGE', KEY.backlog .. route .. ':' .. first[1], 0, 1, 'WITHSCORES')
-    if #jobs > 0 then
-      divert(jobs[1], read_record(jobs[1]), to, 'breaker_open', jobs[2], now)
-    end
-    move_turn(first[1], tonumber(first[2]), gate.tokens_mean, #jobs > 2)
-  end
 end
 
 -- How many may pass at most, and the seconds until that may change by itself.
@@ -199,13 +167,16 @@ local function room()
   return probing and 0 or 1
 end
 
--- First attempts a second, of the last ten seconds or so: what retries may be a share of.
+-- What this call has changed. The rate of first attempts, of the last ten seconds or so, is what
+-- retries may be a share of.
 local MEMORY = 10
-local function count_first_attempts()
-  local f = redis.call('HMGET', KEYS[1], 'first_rate', 'first_at')
-  local fading = math.exp(-(now - tonumber(f[2] or now)) / MEMORY)
-  redis.call('HSET', KEYS[1], 'first_at', stamp(now), 'first_rate',
-    stamp(tonumber(f[1] or 0) * fading + first_attempts / MEMORY))
+local function remember(admitted)
+  local fading = math.exp(-(now - gate.first_at) / MEMORY)
+  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
+    'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid),
+    'first_at', stamp(now), 'first_rate', stamp(gate.first_rate * fading + first_attempts / MEMORY))
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
+  count_traffic(route, now, 'admitted', admitted)
 end
 
 unpark()
@@ -220,18 +191,7 @@ while in_use - before < free do
     break
   end
 end
-if gate.open_until then
-  if gate.fallback ~= '' then divert_some() end
-  send_guests_on(route, gate, DIVERTED, now)
-end
-if gate.fallback ~= '' then look_at_deadlines(route, gate, DIVERTED, now) end
 local admitted = in_use - before
-if admitted > 0 then
-  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
-    'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid))
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
-  count_first_attempts()
-  count_traffic(route, now, { admitted = admitted })
-end
+if admitted > 0 then remember(admitted) end
 return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed,
   stamp(math.max(0, gate.paused_until - now)), breaker_of(gate, now)}

@@ -19,9 +19,8 @@ if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', 
 local now, used = clock(), read_used(6)
 local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}
 conclude(id, record, state, ARGV[4], now, ARGV[5], used)
-local traffic = { finished = 1, tokens = used and used.tokens }
-if ARGV[12] ~= '' then traffic[first_class(tonumber(ARGV[12]))] = 1 end
-count_traffic(record.route, now, traffic)
+count_traffic(record.route, now, 'finished', 1, 'tokens', used and used.tokens or 0)
+if ARGV[12] ~= '' then count_traffic(record.route, now, first_class(tonumber(ARGV[12])), 1) end
 if used and state == 'completed' then
   learn(record.route, tonumber(used.answer), used.tokens, now - record.started_at)
 end

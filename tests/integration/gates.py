@@ -61,8 +61,9 @@ class Gate:
         return [self.submit(tenant, **fields) for _ in range(count)]
 
     def admit(self, most: int = 200, route: str = "default") -> commands.Admission:
-        """Let jobs through."""
+        """Let jobs through, and see after those that have to go elsewhere, as the keeper does."""
         admission: commands.Admission = self.run(commands.admit(route, most))
+        self.run(commands.divert(route))
         return admission
 
     def claim(self, job: str) -> int:

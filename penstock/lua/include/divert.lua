@@ -1,7 +1,7 @@
 -- Moves jobs from a route to its fallbacks: those that wait while its breaker is open, or that would
 -- not be answered before their deadline, and those it has failed more than once. There they stand in
 -- line like the fallback's own jobs.
--- include: clock, gate, outlook, place, emit, data, record
+-- include: clock, gate, place, emit, data, record
 
 -- As many jobs as may run there may wait there as guests: the others stay where they were asked for,
 -- in case that recovers first.
@@ -47,37 +47,6 @@ local function divert(job, record, to, reason, score, now)
     queued_data(to, record.tenant, record.priority))
 end
 
--- Whether a job would be answered in time, were it to stand in another route's line.
-local function is_in_time(record, to, score, now)
-  local line = read_line(to, now)
-  local rank = redis.call('ZCOUNT', KEY.backlog .. to .. ':' .. record.tenant, '-inf', '(' .. score)
-  local _, wait = outlook_of(line, record.tenant, rank)
-  return wait and now + wait + line.gate.seconds_mean < tonumber(record.deadline)
-end
-
--- A job that will be too late goes where it will not be; another is looked at again when a quarter of
--- its slack is over.
-local SOONEST = 1
-local function look_at_deadline(job, record, wait, gate, now)
-  local slack = tonumber(record.deadline) - now - (wait or 0) - gate.seconds_mean
-  local score = redis.call('ZSCORE', KEY.backlog .. record.route .. ':' .. record.tenant, job)
-  local to = slack < 0 and fallback_of(gate, now)
-  if to and is_in_time(record, to, score, now) then
-    return divert(job, record, to, 'deadline', score, now)
-  end
-  redis.call('ZADD', KEY.pressed .. record.route, stamp(now + math.max(SOONEST, slack / 4)), job)
-end
-
--- Looks at the jobs with deadlines whose time to be looked at has come. most: how many.
-local function look_at_deadlines(route, gate, most, now)
-  local key = KEY.pressed .. route
-  for _, job in ipairs(redis.call('ZRANGE', key, '-inf', stamp(now), 'BYSCORE', 'LIMIT', 0, most)) do
-    local position, wait = outlook(job, now)
-    redis.call('ZREM', key, job)
-    if position then look_at_deadline(job, read_record(job), wait, gate, now) end
-  end
-end
-
 -- A job that has to be tried again though its route was not busy but failed: from its second attempt
 -- on it is tried elsewhere. For one that is scheduled, so that it stands in no line yet.
 local PATIENCE = 2
@@ -85,14 +54,4 @@ local function try_elsewhere(job, record, now)
   local gate = tonumber(record.attempt) - record.excused >= PATIENCE and read_gate(record.route)
   local to = gate and way_on(record, gate, now)
   if to then reroute(job, record, to, 'attempts_failed') end
-end
-
--- Guests leave a route that breaks; its own jobs wait there. most: how many.
-local function send_guests_on(route, gate, most, now)
-  for _, job in ipairs(redis.call('SRANDMEMBER', KEY.guests .. route, most)) do
-    local record = read_record(job)
-    local score = redis.call('ZSCORE', KEY.backlog .. route .. ':' .. record.tenant, job)
-    local to = score and way_on(record, gate, now)
-    if to then divert(job, record, to, 'breaker_open', score, now) end
-  end
 end

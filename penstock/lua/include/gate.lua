@@ -5,7 +5,7 @@ local function read_gate(route)
     'tokens', 'virtual_time', 'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at',
     'cut_from', 'paused_until', 'open_until', 'probe', 'suspect', 'tokens_per_minute',
     'output_mean', 'price_input', 'price_output', 'quickest', 'seconds_mean', 'tokens_mean',
-    'requests_per_minute', 'model', 'fallback', 'service_tiers')
+    'requests_per_minute', 'model', 'fallback', 'service_tiers', 'first_rate', 'first_at')
   if not f[1] then return nil end
   return {
     concurrency = tonumber(f[1]), concurrency_min = tonumber(f[2] or 1),
@@ -19,6 +19,7 @@ local function read_gate(route)
     quickest = tonumber(f[19] or 0), seconds_mean = tonumber(f[20] or 0),
     tokens_mean = tonumber(f[21] or 0), requests_per_minute = tonumber(f[22] or nil),
     model = f[23], fallback = f[24] or '', service_tiers = f[25] or '',
+    first_rate = tonumber(f[26] or 0), first_at = tonumber(f[27] or 0),
   }
 end
 

@@ -1,9 +1,8 @@
 -- Celery's message for a job: the template that Celery itself made, with the names filled in.
 -- ring: a number that no other message of this job has; the delivery tag must be unique.
 local function message(template, job, route, ring)
-  local text = string.gsub(template, '@@tag@@', job .. '.' .. ring)
-  text = string.gsub(text, '@@job@@', job)
-  return (string.gsub(text, '@@route@@', route))
+  local names = { job = job, route = route, tag = job .. '.' .. ring }
+  return (string.gsub(template, '@@(%l+)@@', names))
 end
 
 -- Seconds until an admitted job that nobody claims is rung again: 5, 10, 20, at most 60.

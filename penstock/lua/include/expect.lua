@@ -1,0 +1,22 @@
+-- What a waiting job is expected to use: its prompt, at four bytes a token, and an answer such as its
+-- route gives.
+-- include: gate, tier
+local BYTES_PER_TOKEN = 4
+
+-- tokens, usd: what it will rarely exceed, which is reserved. charge: the mean in tokens, which its
+-- tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier and
+-- tier_reason, is_guest, and how often it was rung.
+local function expect(job, gate, now)
+  local record = KEY.job .. job
+  local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route', 'rings')
+  local most_output, deadline = tonumber(f[1] or math.huge), tonumber(f[2] or nil)
+  local tier, reason = tier_for(gate, f[3], deadline, now)
+  local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
+  local output = math.min(most_output, gate.output_estimate)
+  return {
+    tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
+    usd = (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1),
+    deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4],
+    rings = tonumber(f[5] or 0),
+  }
+end
