@@ -413,6 +413,22 @@ def test_a_long_line_does_not_hold_up_a_short_one(gate_of: Any) -> None:
     assert rounds <= 2 + 20 / 2
 
 
+def test_tenants_that_wake_up_together_have_their_turns_in_order(gate_of: Any) -> None:
+    """Who comes first is served first, whatever the names, also while others keep coming."""
+    gate = gate_of(RouteOverrides(concurrency=1))
+    first = gate.submit("zz")
+    gate.admit()
+    others = [gate.submit(f"t{number}") for number in (5, 3, 9, 1)]
+    order = []
+    for number in range(6):
+        (job,) = gate.rung()
+        order.append(job)
+        gate.finish(job, 100)
+        gate.submit(f"a{number}")
+        gate.admit()
+    assert order[:5] == [first, *others]
+
+
 HOUR = 3600.0
 
 

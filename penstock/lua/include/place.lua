@@ -17,10 +17,21 @@ end
 
 -- Gives a tenant its turn. One that has it, or is parked, keeps its place. One that wakes up does not
 -- start before its last job ended: else a tenant with one job at a time would always be first.
+-- Those that wake up at the same virtual time stand a hair of a token behind each other, in the order
+-- in which they came: Redis would order them by name, and a late name might never have its turn. The
+-- hairs never add up to more than SPREAD tokens.
+local HAIR, SPREAD = 0.001, 100
 local function join_turns(route, tenant)
-  if redis.call('ZSCORE', KEY.parked .. route, tenant) then return end
+  local turns, gate = KEY.turns .. route, KEY.gate .. route
+  if redis.call('ZSCORE', turns, tenant) or redis.call('ZSCORE', KEY.parked .. route, tenant) then
+    return
+  end
+  local turn = virtual_now(route)
+  local joined = tonumber(redis.call('HGET', gate, 'joined') or 0) + HAIR
+  if joined > turn and joined < turn + SPREAD then turn = joined end
+  redis.call('HSET', gate, 'joined', stamp(turn))
   local served = tonumber(redis.call('ZSCORE', KEY.served .. route, tenant) or 0)
-  redis.call('ZADD', KEY.turns .. route, 'NX', stamp(math.max(virtual_now(route), served)), tenant)
+  redis.call('ZADD', turns, stamp(math.max(turn, served)), tenant)
 end
 
 -- Jobs with a deadline are looked at again while they wait, where another route might take them.
