@@ -47,8 +47,11 @@ DIRECTIVES = {
     "save": "",
     "appendonly": "yes",
     "maxmemory-policy": "noeviction",
+    "stream-node-max-bytes": "1024",
 }
-"""Accepted jobs live nowhere else: they go to disk, and are never evicted to make room."""
+"""Accepted jobs live nowhere else: they go to disk, and are never evicted to make room. A stream
+allots its first node whole, and a waiting job's feed has one event: at the server's own 4096 bytes
+that is three quarters of what the job takes."""
 
 
 class ServerRunning(ConfigurationError):

@@ -57,8 +57,13 @@ local function park(name, turn, until_time)
   redis.call('ZADD', KEYS[6], until_time == math.huge and '+inf' or stamp(until_time), name)
 end
 
+-- Turns that one call looks at in vain, or wakes, at most: it keeps everybody else waiting. Then it
+-- asks to be called again at once.
+local LOOKED_AT, AT_ONCE = 200, 0.001
+
 local function unpark()
-  for _, name in ipairs(redis.call('ZRANGE', KEYS[6], '-inf', stamp(now), 'BYSCORE')) do
+  local due = redis.call('ZRANGE', KEYS[6], '-inf', stamp(now), 'BYSCORE', 'LIMIT', 0, LOOKED_AT)
+  for _, name in ipairs(due) do
     redis.call('ZREM', KEYS[6], name)
     join_turns(route, name)
   end
@@ -184,12 +189,11 @@ local free, wait = room()
 free = math.min(free, most)
 local before = in_use
 if free > 0 then serve_suspect() end
-while in_use - before < free do
-  local result, seconds = serve()
-  if result == 'done' then
-    wait = seconds
-    break
-  end
+local result, vain = 'admitted', 0
+while result ~= 'done' and in_use - before < free do
+  result, wait = serve()
+  if result == 'again' then vain = vain + 1 end
+  if vain == LOOKED_AT then result, wait = 'done', AT_ONCE end
 end
 local admitted = in_use - before
 if admitted > 0 then remember(admitted) end

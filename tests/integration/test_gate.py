@@ -413,6 +413,24 @@ def test_a_long_line_does_not_hold_up_a_short_one(gate_of: Any) -> None:
     assert rounds <= 2 + 20 / 2
 
 
+def test_a_call_looks_at_so_many_turns(gate_of: Any) -> None:
+    """Thousands of tenants at their own limits are looked at in portions, and hold nobody up."""
+    held_up = {f"t{number:03}": Tenant(concurrency=1) for number in range(500)}
+    gate = gate_of(RouteOverrides(concurrency=2000), held_up)
+    for tenant in held_up:
+        gate.submit_many(2, tenant)
+    admitted, calls = 0, 0
+    while (admission := gate.admit()).wait == 0.001 or admission.admitted:
+        admitted += admission.admitted
+        calls += 1
+        if calls == 3:
+            last = gate.submit("zzz")
+    assert admitted == 501
+    assert last in gate.rung()
+    assert 500 / 200 <= calls <= 10
+    assert gate.admit().wait is None
+
+
 def test_tenants_that_wake_up_together_have_their_turns_in_order(gate_of: Any) -> None:
     """Who comes first is served first, whatever the names, also while others keep coming."""
     gate = gate_of(RouteOverrides(concurrency=1))
