@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,18 +34,25 @@ class Gate:
         self.store = Store(url)
         self.store.redis.flushall()
         self.now = 1_000_000.0
-        self.holders = itertools.count()
+        self.replies_get_lost = False
+        self.register()
+
+    def register(self) -> None:
+        """A worker starts, or a changed configuration is applied."""
         routes, limits = self.settings.resolved_routes, self.settings.tenants
         self.run(commands.register("@@job@@ @@tag@@", "5", routes, limits))
 
     def run(self, command: Command[Any]) -> Any:
-        """Run a command now."""
+        """Run a command now; where replies get lost, twice, as a client does that has none."""
         self.store.redis.set("test:now", f"{self.now:.6f}")
         source = command.script.source.replace(
             "redis.call('TIME')", "{ redis.call('GET', 'test:now'), 0 }"
         )
         sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-        return self.store.run(command._replace(script=Script(command.script.name, source, sha)))
+        command = command._replace(script=Script(command.script.name, source, sha))
+        if self.replies_get_lost:
+            self.store.run(command)
+        return self.store.run(command)
 
     def submit(self, tenant: str = "default", **fields: Any) -> str:
         """A job; its id."""
@@ -67,8 +73,8 @@ class Gate:
         return admission
 
     def claim(self, job: str) -> int:
-        """Take an admitted job; the attempt."""
-        claimed = self.run(commands.claim(job, f"holder-{next(self.holders)}"))
+        """Take an admitted job, or the one taken before; the attempt."""
+        claimed = self.run(commands.claim(job, f"worker of {job}"))
         assert isinstance(claimed, commands.Claim), claimed
         return claimed.attempt
 

@@ -18,6 +18,7 @@ from ops.local.server import EmbeddedServer
 from penstock import commands, keys, usage
 from penstock.commands import Feedback, Used
 from penstock.errors import BudgetSpent, ConversationBusy
+from penstock.events import Cursor
 from penstock.settings import Prices, RouteOverrides, Tenant
 from penstock.state import JobState
 from tests.integration.gates import MINUTE, Gate
@@ -136,8 +137,45 @@ class GateLife(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
+        self.renew()
         self.gate.sweep()
         self.look_for_expired()
+
+    def renew(self) -> None:
+        """Workers keep the leases of what they run, and none is told to stop."""
+        running = [job for job in self.held() if self.gate.record(job)["state"] == "running"]
+        records = [self.gate.record(job) for job in running]
+        leases = [
+            commands.Lease(job, int(record["attempt"]), record["route"])
+            for job, record in zip(running, records, strict=True)
+        ]
+        assert self.gate.run(commands.renew(leases)) == []
+
+    @rule(data=st.data())
+    def speak(self, data: st.DataObject) -> None:
+        """A worker takes a job, and its answer begins."""
+        if job := self.runnable(data):
+            attempt = self.gate.claim(job)
+            last = self.gate.store.redis.xrevrange(keys.feed(job), count=1)[0][0]
+            n = Cursor.parse(last.decode()).n + 1
+            assert self.gate.run(commands.append([job, attempt, n, "{}"])) == []
+
+    @rule(lost=st.booleans())
+    def lose_replies(self, lost: bool) -> None:
+        self.gate.replies_get_lost = lost
+
+    @rule()
+    def apply(self) -> None:
+        self.gate.register()
+
+    @rule()
+    def look_on(self) -> None:
+        """Whoever looks on changes nothing, and sees places that can be."""
+        for outlook in self.gate.run(commands.outlook(sorted(self.live))):
+            assert outlook is None or 1 <= outlook.position <= len(self.live)
+        self.gate.run(commands.announce(2.0))
+        for route in ROUTES:
+            assert self.gate.run(commands.survey(route)).waiting <= len(self.live)
 
     def look_for_expired(self) -> None:
         """Of the jobs with deadlines some end without an answer."""
@@ -174,6 +212,25 @@ class GateLife(RuleBasedStateMachine):
             self.gate.finish(job, int(entry.tokens))
         self.end(job)
 
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        if job := self.runnable(data):
+            attempt = self.gate.claim(job)
+            failed = commands.finish(job, attempt, JobState.FAILED, 99, {})
+            assert self.gate.run(failed).accepted
+            self.passed[job].tokens = 0
+            self.end(job)
+
+    @rule(data=st.data())
+    def redrive(self, data: st.DataObject) -> None:
+        """What has failed may be run again, and then it has not ended."""
+        failed = [job for job in sorted(self.ended) if self.gate.record(job)["state"] == "failed"]
+        if failed:
+            job = data.draw(st.sampled_from(failed))
+            self.gate.run(commands.redrive(job))
+            del self.ended[job]
+            self.live.add(job)
+
     @rule(
         kind=st.sampled_from(["busy", "broken", "broken", ""]),
         retry_after=st.sampled_from([0, 0, 3]),
@@ -188,18 +245,21 @@ class GateLife(RuleBasedStateMachine):
                 self.passed[job].tokens = 0
 
     def runnable(self, data: st.DataObject) -> str | None:
-        """An admitted job whose deadline is not over."""
+        """An admitted or running job that a worker may go on with."""
         held = [job for job in self.held() if not self.is_late(job)]
         return data.draw(st.sampled_from(held)) if held else None
 
     def is_late(self, job: str) -> bool:
         """Whether a claim would find its deadline over."""
-        return float(self.gate.record(job).get("deadline", "inf")) <= self.gate.now
+        record = self.gate.record(job)
+        is_over = float(record.get("deadline", "inf")) <= self.gate.now
+        return is_over and record["state"] == "admitted"
 
     @rule(data=st.data())
     def lose_worker(self, data: st.DataObject) -> None:
         if job := self.runnable(data):
             self.gate.claim(job)
+            self.renew()
             route = self.gate.record(job)["route"]
             self.gate.store.redis.zadd(keys.held(route), {job: 1})
             self.gate.sweep()
@@ -212,6 +272,9 @@ class GateLife(RuleBasedStateMachine):
         if self.live:
             job = data.draw(st.sampled_from(sorted(self.live)))
             self.gate.run(commands.cancel(job, "test"))
+            if self.gate.record(job)["state"] == "running":  # its worker ends it
+                cancelled = commands.finish(job, self.gate.claim(job), JobState.CANCELLED, 99, {})
+                assert self.gate.run(cancelled).accepted
             self.end(job)
             if job in self.passed:
                 self.passed[job].tokens = 0
