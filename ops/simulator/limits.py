@@ -52,6 +52,7 @@ class Limits:
         requests_per_minute: or None.
         tokens_per_minute: prompt and completion, charged on admission, or None.
         retry_after: whether a 429 says when to come back.
+        charged: tokens of all requests that were let in while tokens were limited.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Limits:
         self.requests_per_minute = requests_per_minute
         self.tokens_per_minute = tokens_per_minute
         self.retry_after = retry_after
+        self.charged = 0
         self._clock = clock
         self._requests = Window()
         self._tokens = Window()
@@ -88,6 +90,7 @@ class Limits:
             self._requests.add(now, 1)
         if amount:
             self._tokens.add(now, amount)
+            self.charged += amount
 
     def _check(self, window: Window, now: float, amount: int, limit: int | None) -> None:
         wait = 0.0 if limit is None else window.wait(now, amount, limit)

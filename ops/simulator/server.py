@@ -258,7 +258,8 @@ class Simulator:
     def _report(self) -> dict[str, Any]:
         sending = (connection.response for connection in self._connections)
         moving = sum(response.body.tokens for response in sending if response)
-        return self.stats.as_dict() | {"tokens": self.stats.tokens + moving}
+        tokens = {"tokens": self.stats.tokens + moving, "charged": self.limits.charged}
+        return self.stats.as_dict() | tokens
 
     def _script(self, request: Request) -> Response:
         if request.method == "DELETE":

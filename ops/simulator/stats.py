@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 
@@ -15,6 +16,8 @@ class Stats:
         requests: received, whatever the answer.
         in_flight: being answered now; a stalled one counts until its connection ends.
         peak_in_flight: the most of them at once.
+        in_flight_seconds: how long all of them took, until now: what it grows by in a second is
+            the mean of `in_flight` in that second.
         completed: answered to the end of the HTTP message.
         broken_off: ended by a scripted reset, close or refusal.
         aborted_by_client: the client closed the connection before the end.
@@ -33,12 +36,25 @@ class Stats:
         self.by_status: Counter[int] = Counter()
         self.tokens = 0
         self.by_key: Counter[str] = Counter()
+        self._seconds, self._counted_at = 0.0, monotonic()
         self._waiting: list[tuple[Callable[[Stats], bool], asyncio.Future[None]]] = []
 
     def as_dict(self) -> dict[str, Any]:
         """The body of GET /simulator/stats."""
         counters = {k: v for k, v in vars(self).items() if isinstance(v, int)}
-        return counters | {"by_status": dict(self.by_status), "by_key": dict(self.by_key)}
+        by = {"by_status": dict(self.by_status), "by_key": dict(self.by_key)}
+        return counters | by | {"in_flight_seconds": self.in_flight_seconds}
+
+    @property
+    def in_flight_seconds(self) -> float:
+        """See the class."""
+        self._count_seconds()
+        return self._seconds
+
+    def _count_seconds(self) -> None:
+        now = monotonic()
+        self._seconds += self.in_flight * (now - self._counted_at)
+        self._counted_at = now
 
     def received(self) -> None:
         """A chat request is here."""
@@ -52,12 +68,14 @@ class Stats:
 
     def began(self) -> None:
         """It was admitted."""
+        self._count_seconds()
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         self.changed()
 
     def ended(self, how: str) -> None:
         """An admitted one is over: `completed`, `broken_off` or `aborted_by_client`."""
+        self._count_seconds()
         self.in_flight -= 1
         setattr(self, how, getattr(self, how) + 1)
         self.changed()

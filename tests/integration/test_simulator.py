@@ -399,11 +399,15 @@ async def test_concurrency_is_limited_and_can_be_changed(
     assert (refused.status_code, refused.content) == (429, BUSY)
     simulator.limits.concurrency = 3
     assert (await ask(client, Script())).status_code == 200
+    first = simulator.stats.in_flight_seconds
+    await simulator.until(lambda stats: stats.in_flight_seconds > first)
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
     await simulator.until(lambda stats: stats.in_flight == 0)
     assert simulator.stats.peak_in_flight == 3
+    last = simulator.stats.in_flight_seconds
+    assert simulator.stats.in_flight_seconds == last
 
 
 async def test_rates_are_limited() -> None:
@@ -431,6 +435,7 @@ async def test_other_processes_have_the_same_controls(simulator: Simulator) -> N
         wrong = await client.post("/simulator/limits", json={"rpm": 2})
         assert wrong.status_code == 422
         stats = (await client.get("/simulator/stats")).json()
+    assert stats.pop("in_flight_seconds") >= 0
     assert stats == {
         "requests": 3,
         "in_flight": 0,
@@ -441,6 +446,7 @@ async def test_other_processes_have_the_same_controls(simulator: Simulator) -> N
         "by_status": {"418": 1, "200": 1, "429": 1},
         "by_key": {},
         "tokens": predict(QUESTION).tokens,
+        "charged": 0,
     }
 
 
