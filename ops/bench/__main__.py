@@ -9,7 +9,19 @@ from types import ModuleType
 import click
 import structlog
 
-from ops.bench import cpu, enqueue, latency, machine, memory, noop, transport
+from ops.bench import (
+    adaptive,
+    admission,
+    cpu,
+    enqueue,
+    fairness,
+    latency,
+    limits,
+    machine,
+    memory,
+    noop,
+    transport,
+)
 from ops.bench.report import Report
 from ops.bench.stand import Stand, clean_up_on_sigterm
 
@@ -20,6 +32,10 @@ BENCHMARKS: dict[str, ModuleType] = {
     "memory": memory,
     "transport": transport,
     "cpu": cpu,
+    "admission": admission,
+    "limits": limits,
+    "adaptive": adaptive,
+    "fairness": fairness,
 }
 """In the order they run."""
 

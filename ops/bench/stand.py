@@ -21,6 +21,9 @@ from ops.local.server import EmbeddedServer
 from penstock.errors import PenstockError
 
 POLL = 0.02
+PATIENCE = 120.0
+"""Seconds for a reply: a million jobs are not forgotten at once."""
+
 RAMP_PATIENCE = 5.0
 RAMP_TIMEOUT = 45.0
 """Seconds without another stream, and in all, after which a worker has all it can take."""
@@ -40,8 +43,13 @@ class Stand:
         redis: a client of the server, for looking at it.
         redis_url: what workers and clients connect to.
         upstream_url: the simulator, as PENSTOCK_UPSTREAM_URL takes it.
+        simulator: its process.
         directory: a temporary one, for logs and configuration.
     """
+
+    upstream_url: str
+    simulator: Process
+    _origin: str
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -50,7 +58,7 @@ class Stand:
             self.server = EmbeddedServer(self.directory / "redis", port=port)
             stack.enter_context(self.server)
             self.redis_url = f"redis://127.0.0.1:{port}/0"
-            self.redis: Any = redis.Redis.from_url(self.redis_url)
+            self.redis: Any = redis.Redis.from_url(self.redis_url, socket_timeout=PATIENCE)
             stack.callback(self.redis.close)
             stack.enter_context(self._simulator(free_port()))
             self._stack = stack.pop_all()
@@ -82,7 +90,7 @@ class Stand:
 
     def simulated(self) -> dict[str, Any]:
         """The simulator's counters."""
-        with urllib.request.urlopen(self._stats) as answer:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(f"{self._origin}/simulator/stats") as answer:  # noqa: S310
             counters: dict[str, Any] = json.load(answer)
         return counters
 
@@ -90,6 +98,11 @@ class Stand:
         """How often Redis ran a command since `reset`, in scripts too."""
         counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
         return int(counted.get("calls", 0))
+
+    def microseconds(self, command: str) -> int:
+        """What Redis has spent on a command since `reset`, with what its scripts did."""
+        counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
+        return int(counted.get("usec", 0))
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
         """Poll until it holds; raises TimeoutError."""
@@ -111,9 +124,29 @@ class Stand:
         return most
 
     @contextmanager
+    def upstream(self, **limits: int | bool) -> Iterator[None]:
+        """While the block runs another simulator takes the place of the stand's: one with limits.
+
+        A new one for each contender: nobody inherits the last minute's requests.
+        """
+        before = self.upstream_url, self._origin, self.simulator
+        try:
+            with self._simulator(free_port()):
+                self.relimit(**limits)
+                yield
+        finally:
+            self.upstream_url, self._origin, self.simulator = before
+
+    def relimit(self, **limits: int | bool) -> None:
+        """Change the simulator's limits; see LimitsChange in ops/simulator/server.py."""
+        url, body = f"{self._origin}/simulator/limits", json.dumps(limits).encode()
+        with urllib.request.urlopen(url, body):  # noqa: S310 - our own http URL
+            pass
+
+    @contextmanager
     def _simulator(self, port: int) -> Iterator[None]:
-        origin = f"http://127.0.0.1:{port}"
-        self.upstream_url, self._stats = f"{origin}/v1/openai", f"{origin}/simulator/stats"
+        self._origin = f"http://127.0.0.1:{port}"
+        self.upstream_url = f"{self._origin}/v1/openai"
         argv = [sys.executable, "-m", "ops.simulator", "--port", str(port)]
         with self.process(argv) as self.simulator:
             self.wait(self._answers, "the simulator", 20)

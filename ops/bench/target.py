@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from ops.bench.adaptive import BUSY_AT_MOST
+from ops.bench.admission import ONE
 from ops.bench.cpu import RATE
+from ops.bench.limits import ALLOWANCES, USE
 from ops.bench.result import Result
 
 
@@ -37,11 +40,39 @@ FIXED = (
     Target("latency", "penstock", "added p99, ms", "at most", 40),
     Target("enqueue", "penstock, submit_many", "jobs/s", "at least", 20_000),
     Target("memory", "penstock", "1000 streams", "at most", 120),
+    Target("admission", "1 tenant, 1000000 waiting", ONE, "at most", 100),
+    Target("admission", "10000 tenants, 1000000 waiting", ONE, "at most", 100),
+    *(
+        target
+        for name in (f"{allowance.title}, penstock" for allowance in ALLOWANCES)
+        for target in (
+            Target("limits", name, USE, "at least", 98),
+            Target("limits", name, "429", "at most", 0),
+        )
+    ),
+    *(
+        target
+        for name in ("429 without Retry-After", "429 with Retry-After")
+        for target in (
+            Target("adaptive", name, "429 in 10 s", "at most", BUSY_AT_MOST),
+            Target("adaptive", name, "low: back after, s", "at most", 30),
+            Target("adaptive", name, "high: back after, s", "at most", 30),
+        )
+    ),
+    Target("fairness", "small beside large", "in service times", "at most", 2),
+    Target("fairness", "weights 1:2:4", "off, %", "at most", 3),
+    Target("fairness", "one job each", "overtaken", "at most", 0),
 )
+
+FLAT = 20
+"""Per cent by which an admission with a million jobs waiting may cost more, or less, than with a
+thousand."""
 
 LATEST = 0.3
 """Seconds between two messages of a stream beyond which ours is late, not sparing: worker/pace.py
 lets a turn come once in five flush intervals of 50 ms at the least; a fifth more for gathering."""
+
+NEVER = float("inf")
 
 RATIO = 12.0
 """How many times less CPU a token costs ours than the better rival, at its better load."""
@@ -50,7 +81,7 @@ RATIO = 12.0
 def verdicts(results: Sequence[Result]) -> list[Verdict]:
     """Of every target whose benchmark was run at full size."""
     fixed = [verdict for target in FIXED if (verdict := _fixed(target, results))]
-    return [*fixed, *_cpu_ratio(results), *_jobs_ratio(results)]
+    return [*fixed, *_flatness(results), *_cpu_ratio(results), *_jobs_ratio(results)]
 
 
 def _fixed(target: Target, results: Sequence[Result]) -> Verdict | None:
@@ -61,6 +92,16 @@ def _fixed(target: Target, results: Sequence[Result]) -> Verdict | None:
     what = f"{target.contender}: {target.column}"
     text = f"{what} {target.sign} {target.limit:g}"
     return Verdict(text, f"{figure:g}{late}", target.holds(figure) and not late)
+
+
+def _flatness(results: Sequence[Result]) -> list[Verdict]:
+    few = _figure(results, "admission", "1 tenant, 1000 waiting", ONE)
+    many = _figure(results, "admission", "1 tenant, 1000000 waiting", ONE)
+    if few is None or many is None:
+        return []
+    more = (many / few - 1) * 100
+    text = f"1 tenant: {ONE} with 1000000 waiting off that with 1000, per cent, at most {FLAT}"
+    return [Verdict(text, f"{more:+.0f}", abs(more) <= FLAT)]
 
 
 def _cpu_ratio(results: Sequence[Result]) -> list[Verdict]:
@@ -102,7 +143,8 @@ def _jobs_ratio(results: Sequence[Result]) -> list[Verdict]:
 def _figure(results: Sequence[Result], benchmark: str, contender: str, column: str) -> float | None:
     for result in results:
         if (result.benchmark, result.contender) == (benchmark, contender):
-            return float(result.figures[column]) if column in result.figures else None
+            figure = result.figures.get(column)
+            return NEVER if figure == "never" else None if figure is None else float(figure)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ops.bench import enqueue, machine
+from ops.bench import admission, enqueue, machine
 from ops.bench.report import Report
 from ops.bench.stand import Stand
 
@@ -21,3 +21,14 @@ def test_enqueue_runs_quickly_and_makes_a_page() -> None:
     ]
     assert all(float(result.figures["jobs/s"]) > 0 for result in report.results)
     assert all(result.contender in page for result in report.results)
+
+
+def test_admission_is_measured_in_the_server() -> None:
+    """The admission benchmark in quick mode has figures of every script and of memory."""
+    with Stand() as stand:
+        results = admission.run(stand, True)
+    *lines, crowd = results
+    assert len(lines) == 3
+    for column in ("admit, µs/job", "claim, µs", "finish, µs", "enqueue, µs/job", "bytes/job"):
+        assert all(float(line.figures[column]) > 0 for line in lines)
+    assert float(crowd.figures["longest admit, ms"]) > 0
