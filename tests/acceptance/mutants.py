@@ -18,6 +18,12 @@ CHECKS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "sweep": {"sweep": ("if recovers then recover(id, record) end", "")},
     "outage": {"sweep": ("return now >= recover_from", "return true")},
+    "settlement": {
+        "sweep": (
+            "settle(job, record, now, used)\n  account(record, used, false, now)",
+            "account(record, used, false, now)",
+        ),
+    },
     "idempotency": {
         "enqueue": ("if not seen and key ~= '' then", "if false then"),
     },

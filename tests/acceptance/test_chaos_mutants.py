@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import commands
-from tests.acceptance import network_faults, server_faults, worker_faults
+from tests.acceptance import limit_faults, network_faults, server_faults, worker_faults
 from tests.acceptance.figures import Row
 from tests.acceptance.fleet import chosen_seed
 from tests.acceptance.mutants import CHECKS, without
@@ -17,7 +17,7 @@ from tests.acceptance.mutants import CHECKS, without
 
 @pytest.mark.timeout(120)
 async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without fence, sweep, idempotency check or patience after an outage, a row finds harm."""
+    """Without fence, sweep, settlement, idempotency or patience after an outage, a row breaks."""
     monkeypatch.setattr(commands, "load", without("idempotency"))
     seed = chosen_seed()
     rows = {
@@ -29,6 +29,10 @@ async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         "outage": _worst(
             server_faults.away(seed + again, lease=1, jobs=24, without="outage")
             for again in range(3)
+        ),
+        "settlement": limit_faults.killed(
+            seed, "tokens", limit_faults.Faults(kills=1, restarts=0, lease=1), jobs=40, workers=2,
+            without="settlement",
         ),
         "idempotency": network_faults.replies_lost(seed, jobs=60, lease=1),
     }  # fmt: skip
@@ -52,6 +56,7 @@ def _is_caught(check: str, row: Row) -> bool:
         "fence": row.verdict.extra_finals > 0,
         "sweep": row.verdict.lost > 0,
         "outage": bool(row.broken),
+        "settlement": any("leaks" in promise for promise in row.broken),
         "idempotency": row.verdict.duplicates > 0,
     }
     return row.faults > 0 and harm[check]
