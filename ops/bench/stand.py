@@ -104,6 +104,11 @@ class Stand:
         counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
         return int(counted.get("usec", 0))
 
+    def main_thread(self) -> float:
+        """CPU seconds of Redis's main thread, user and system."""
+        used = self.redis.info("cpu")
+        return float(used["used_cpu_user_main_thread"] + used["used_cpu_sys_main_thread"])
+
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
         """Poll until it holds; raises TimeoutError."""
         deadline = time.monotonic() + timeout
