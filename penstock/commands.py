@@ -365,7 +365,7 @@ class Settled(NamedTuple):
 def _spent(used: Used | None) -> tuple[Argument, ...]:
     if used is None:
         return ("", "", "", "")
-    return (used.prompt, used.answer, f"{used.usd:.9f}", int(used.estimated))
+    return (used.prompt, used.answer, f"{used.usd:.12f}", int(used.estimated))
 
 
 def _settled(reply: list[bytes]) -> Settled:

@@ -85,7 +85,7 @@ local function pay(job, name, expected)
     'tokens_paid', stamp(limits.tokens_paid))
   if has_budget(limits) then
     spend(name, expected.usd, 0, now, now)
-    redis.call('HSET', KEY.job .. job, 'reserved_usd', stamp(expected.usd))
+    redis.call('HSET', KEY.job .. job, 'reserved_usd', money(expected.usd))
   end
 end
 

@@ -1,6 +1,11 @@
 -- What tenants may spend, in USD a day and a month (UTC), and what they have.
 -- include: clock, calendar
 
+-- USD as text: a token of a cheap model costs some ten billionths.
+local function money(usd)
+  return string.format('%.12f', usd)
+end
+
 -- What a tenant has spent in the periods of this time, with what is reserved.
 local function read_spent(tenant, now)
   local f = redis.call('HMGET', KEY.tenant .. tenant, 'day', 'day_usd', 'month', 'month_usd')
@@ -39,6 +44,6 @@ local function spend(tenant, usd, reserved, since, now)
   local day_back = date_of(since) == today and reserved or 0
   local month_back = month_of(since) == month and reserved or 0
   redis.call('HSET', KEY.tenant .. tenant, 'day', today, 'month', month,
-    'day_usd', stamp(math.max(0, spent.day + usd - day_back)),
-    'month_usd', stamp(math.max(0, spent.month + usd - month_back)))
+    'day_usd', money(math.max(0, spent.day + usd - day_back)),
+    'month_usd', money(math.max(0, spent.month + usd - month_back)))
 end

@@ -38,12 +38,17 @@ local function pause(key, gate, retry_after, now)
   return { 'paused', string.format('%.3f', retry_after) }
 end
 
--- Concurrency falls. Of the jobs that were admitted before the last cut none says anything new.
+-- Concurrency falls below what the upstream has just been serving: what was in use, without those it
+-- refused. The first refusal of a volley makes the cut; each further one of a job that was admitted
+-- before it says that one less was served.
 local function cut(key, record, gate, now)
-  if (tonumber(record.admitted_at) or now) <= (gate.cut_at or 0) then return nil end
+  if gate.cut_at and record.admitted_at <= gate.cut_at then
+    redis.call('HSET', key, 'cut_from', math.max(1, gate.cut_from - 1))
+    return nil
+  end
   local in_use = math.min(redis.call('ZCARD', KEY.held .. record.route), allowed_concurrency(gate, now))
-  gate.cut_at, gate.cut_from = now, in_use
-  redis.call('HSET', key, 'cut_at', stamp(now), 'cut_from', in_use)
+  gate.cut_at, gate.cut_from = now, math.max(1, in_use - 1)
+  redis.call('HSET', key, 'cut_at', stamp(now), 'cut_from', gate.cut_from)
   return { 'slowed', tostring(allowed_concurrency(gate, now)) }
 end
 
