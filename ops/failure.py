@@ -36,6 +36,10 @@ def report(error: Exception) -> int:
         case click.ClickException():
             _say(_usage(error))
             return error.exit_code
+        case ConfigurationError() if error.mistakes:
+            for mistake in error.mistakes:
+                _say(str(mistake))
+            return status_of(error)
         case PenstockError():
             _say(str(error))
             return status_of(error)
@@ -57,8 +61,8 @@ def status_of(error: PenstockError) -> int:
     return 2 if isinstance(error, ConfigurationError | InvalidRequest) else 1
 
 
-def _say(text: str, program: str = "penstock") -> None:
-    click.echo(f"{program}: {text}", err=True)
+def _say(text: str) -> None:
+    click.echo(f"penstock: {text}", err=True)
 
 
 def _usage(error: click.ClickException) -> str:

@@ -18,14 +18,28 @@ Fallbacks: TypeAlias = Mapping[str, Sequence[str]]
 """By route: the routes it names."""
 
 
-def mistakes(given: Any, default: str) -> Iterator[InitErrorDetails]:
-    """What is wrong between the tables of these settings; `default` is a route that always is."""
+BUDGETS = ("budget_day", "budget_month")
+
+
+def mistakes(given: Any, default: str, priced: str) -> Iterator[InitErrorDetails]:
+    """What is wrong between the tables of these settings.
+
+    Args:
+        given: by name, before anything is checked.
+        default: a route that is there without a table.
+        priced: the model whose prices hold where a route states none.
+    """
+    if not isinstance(given, Mapping):
+        return
     routes = {default: {}, **_tables(given, "routes")}
     yield from _wrong_fallbacks({name: _names(table) for name, table in routes.items()})
+    tenants = _tables(given, "tenants").values()
+    if any(tenant.get(budget) is not None for tenant in tenants for budget in BUDGETS):
+        yield from _missing_prices(routes, given.get("model") or priced, priced)
 
 
-def _tables(given: Any, name: str) -> dict[str, Mapping[str, Any]]:
-    tables = given.get(name) if isinstance(given, Mapping) else None
+def _tables(given: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
+    tables = given.get(name)
     if not isinstance(tables, Mapping):
         return {}
     return {str(key): _table(value) for key, value in tables.items()}
@@ -43,6 +57,18 @@ def _names(table: Mapping[str, Any]) -> Sequence[str]:
     if not isinstance(names, list | tuple):
         return ()
     return [name if isinstance(name, str) else "" for name in names]
+
+
+def _missing_prices(
+    routes: Mapping[str, Mapping[str, Any]], model: str, priced: str
+) -> Iterator[InitErrorDetails]:
+    """A budget is kept by prices: another model's, or another provider's, would be a guess."""
+    for route, table in routes.items():
+        foreign = table.get("url") is not None or (table.get("model") or model) != priced
+        if foreign and table.get("prices") is None:
+            text = "is missing: tenants have budgets, and the default prices are not this model's"
+            error = wrong(text, "add prices = { input = …, output = … }, USD per 1M tokens")
+            yield InitErrorDetails(type=error, loc=("routes", route, "prices"), input=None)
 
 
 def _wrong_fallbacks(fallbacks: Fallbacks) -> Iterator[InitErrorDetails]:

@@ -31,7 +31,11 @@ No error text carries a prompt, a completion or a secret.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from penstock.mistake import Mistake
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP statuses after which the same request may succeed; every other one fails the job at once."""
@@ -42,7 +46,15 @@ class PenstockError(Exception):
 
 
 class ConfigurationError(PenstockError):
-    """A setting is wrong; the message names it and says what to do."""
+    """A setting is wrong; the message names it and says what to do, one line a mistake.
+
+    Attributes:
+        mistakes: the lines, where the settings themselves are wrong; see penstock/mistake.py.
+    """
+
+    def __init__(self, message: str, mistakes: Sequence[Mistake] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = tuple(mistakes)
 
 
 class InvalidRequest(PenstockError):

@@ -7,7 +7,9 @@ docs/configuration.md lists every field; a test compares the two.
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TextIO, get_args
@@ -22,38 +24,45 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from penstock import consistency
+from penstock import consistency, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
-from penstock.mistake import details, wrong
+from penstock.mistake import Mistake, details, wrong
+from penstock.origin import Origin, unreadable
 
 DEFAULT_ROUTE = "default"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=mistake.NAME)]
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
 Count = Annotated[int, Field(ge=1)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False, description="USD")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-BaseUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+")]
+TenantName = Annotated[str, StringConstraints(pattern=mistake.TENANT_NAME)]
+"""A tenant's name, or `*` for all that have no table."""
+
+BaseUrl = Annotated[str, StringConstraints(pattern=mistake.URL)]
 """Where an upstream is, up to what comes before /chat/completions."""
 
 
 def _fits_a_header(token: SecretStr | None) -> SecretStr | None:
     """A token goes into an HTTP header: visible ASCII only, see RFC 9110 5.5."""
     if token and not all("!" <= letter <= "~" for letter in token.get_secret_value()):
-        raise ValueError("a token is visible ASCII characters, without spaces or line ends")
+        raise wrong("is no token", "give visible ASCII characters, without spaces or line ends")
     return token
 
 
@@ -79,9 +88,21 @@ class Timeouts(Frozen):
 class Prices(Frozen):
     """USD per 1M tokens, used where the upstream does not say what a completion cost."""
 
-    input: Price = 0.10
-    output: Price = 0.50
-    cached_input: Price = 0.04
+    input: Price
+    output: Price
+    cached_input: Price | None = None
+
+    @property
+    def cached(self) -> float:
+        """Of prompt tokens that were cached: the full price where no other is known."""
+        return self.input if self.cached_input is None else self.cached_input
+
+
+PRICED_MODEL = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
+"""The default model."""
+
+DEFAULT_PRICES = Prices(input=0.10, output=0.50, cached_input=0.04)
+"""Its prices at DeepInfra."""
 
 
 Tier = Literal["flex", "default", "priority"]
@@ -90,6 +111,14 @@ Tier = Literal["flex", "default", "priority"]
 TIER_FACTORS: dict[str, float] = {"flex": 0.8, "default": 1.0, "priority": 1.5}
 """What they cost beside the default, by DeepInfra's price list; the tier that the answer names is
 the one billed."""
+
+
+def _at_most(limit: str, value: int, info: ValidationInfo) -> int:
+    """The value, which must not be more than this field, if that is set."""
+    most = info.data.get(limit)
+    if most is not None and value > most:
+        raise wrong(f"is more than {limit}, which is {most}", "give a smaller number")
+    return value
 
 
 class RouteLimits(Frozen):
@@ -104,7 +133,17 @@ class RouteLimits(Frozen):
     fallback: tuple[Name, ...] = Field((), description="routes that take its jobs, in order")
     service_tiers: tuple[Tier, ...] = Field((), description="tiers it may ask for")
     timeouts: Timeouts = Timeouts()
-    prices: Prices = Prices()
+    prices: Prices = DEFAULT_PRICES
+
+    @field_validator("concurrency_min")
+    @classmethod
+    def _is_no_more_than_concurrency(cls, least: int, info: ValidationInfo) -> int:
+        return _at_most("concurrency", least, info)
+
+    @field_validator("burst")
+    @classmethod
+    def _is_no_more_than_a_minutes(cls, burst: int, info: ValidationInfo) -> int:
+        return _at_most("requests_per_minute", burst, info)
 
     @field_validator("service_tiers")
     @classmethod
@@ -135,6 +174,11 @@ class Tenant(Frozen):
     budget_month: Budget | None = None
     over_budget: Literal["hold", "reject"] = "hold"
 
+    @field_validator("burst")
+    @classmethod
+    def _is_no_more_than_a_minutes(cls, burst: int, info: ValidationInfo) -> int:
+        return _at_most("requests_per_minute", burst, info)
+
 
 class RouteOverrides(RouteLimits):
     """A `[routes.NAME]` table: what is left out comes from the top-level settings."""
@@ -157,14 +201,14 @@ class Settings(BaseSettings):
     token: Token | None = Field(
         None, validation_alias=AliasChoices("PENSTOCK_TOKEN", "DEEPINFRA_TOKEN"), repr=False
     )
-    model: str = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
+    model: str = PRICED_MODEL
     config: Path = Path("penstock.toml")
     state_dir: Path = Path(".penstock")
     log: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     routes: dict[Name, RouteOverrides] = Field(default_factory=dict)
-    tenants: dict[Name | Literal["*"], Tenant] = Field(
+    tenants: dict[TenantName, Tenant] = Field(
         default_factory=dict, description="limits by tenant; `*` for all others"
     )
 
@@ -193,7 +237,7 @@ class Settings(BaseSettings):
     @classmethod
     def _fits_together(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         """Tell what is wrong between tables together with what is wrong in them."""
-        found = list(consistency.mistakes(given, DEFAULT_ROUTE))
+        found = list(consistency.mistakes(given, DEFAULT_ROUTE, PRICED_MODEL))
         try:
             settings = read(given)
         except ValidationError as error:
@@ -205,7 +249,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_a_readable_config(self) -> Settings:
         if "config" in self.model_fields_set and not self.config.is_file():
-            raise ValueError(f"PENSTOCK_CONFIG names {self.config}, which is not a file")
+            text = f"PENSTOCK_CONFIG names {self.config}, which is not a file"
+            raise wrong(text, "create it, or unset the variable")
         return self
 
     @classmethod
@@ -223,14 +268,17 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **arguments: Any) -> Settings:
-        """Read the settings; raise ConfigurationError that names each wrong one and its value."""
+        """Read the settings; raise ConfigurationError that says of each mistake where it is."""
         try:
             return cls(**arguments)
         except ValidationError as error:
-            raise ConfigurationError(_explain(error)) from None
+            environment = EnvSettingsSource(cls)()
+            origin = Origin(arguments, environment, _variable, _config_path())
+            raise _refusal(origin.mistakes(error, cls)) from None
+        except SettingsError as error:  # a variable that must be JSON
+            raise _refusal([_no_json(error)]) from None
         except (ValueError, OSError) as error:  # the file is not TOML, or not ours to read
-            text = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"{_config_path()} cannot be read: {text}") from None
+            raise _refusal([unreadable(_config_path(), error)]) from None
 
     @property
     def socket_path(self) -> Path:
@@ -283,7 +331,7 @@ class Settings(BaseSettings):
                 url=(given.url or self.upstream_url).rstrip("/"),
                 model=given.model or self.model,
                 token=token,
-                **given.model_dump(exclude={"url", "model", "token"}),
+                **given.model_dump(exclude={"url", "model"}, exclude_unset=True),
             )
         except ValidationError:
             raise ConfigurationError(
@@ -311,15 +359,22 @@ def _listens(path: Path) -> bool:
         return True
 
 
-def _explain(error: ValidationError) -> str:
-    """One line a mistake, in the words of the environment or of penstock.toml."""
-    lines = []
-    for mistake in error.errors(include_input=False, include_url=False):
-        place = [str(part) for part in mistake["loc"]]
-        name = ".".join(place) if len(place) > 1 else "".join(place)
-        shown = f"{name} (PENSTOCK_{name.upper()})" if len(place) == 1 else name
-        lines.append(f"{shown}: {mistake['msg']}" if name else mistake["msg"])
-    return "invalid settings: " + "; ".join(lines)
+def _refusal(mistakes: Sequence[Mistake]) -> ConfigurationError:
+    return ConfigurationError("\n".join(map(str, mistakes)), mistakes)
+
+
+def _variable(name: str) -> str:
+    """The variable that gives this setting; the token has two, of which one goes before."""
+    if name not in ("token", "PENSTOCK_TOKEN"):
+        return f"PENSTOCK_{name.upper()}"
+    return "PENSTOCK_TOKEN" if "PENSTOCK_TOKEN" in os.environ else "DEEPINFRA_TOKEN"
+
+
+def _no_json(error: SettingsError) -> Mistake:
+    """pydantic-settings names the field in quotes, and nothing of the value."""
+    field = re.search(r'field "(\w+)"', str(error))
+    variable = _variable(field[1]) if field else "the environment"
+    return Mistake(variable, "", "is not JSON", "write what penstock.toml would say as JSON")
 
 
 def wants_colours(stream: TextIO) -> bool:

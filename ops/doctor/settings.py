@@ -6,11 +6,9 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource
-
 from ops.doctor.finding import Finding
-from penstock.errors import PenstockError
+from penstock.errors import ConfigurationError, PenstockError
+from penstock.mistake import Mistake
 from penstock.settings import Settings, child_environment
 
 PREFIX = "PENSTOCK_"
@@ -19,28 +17,21 @@ PREFIX = "PENSTOCK_"
 def read_settings() -> tuple[Settings | None, list[Finding]]:
     """The settings, None if they are wrong, and what there is to say about them."""
     try:
-        settings = Settings()
+        settings = Settings.load()
         _ = settings.served_routes
-    except ValidationError as error:
-        mistakes = error.errors(include_input=False, include_url=False)
-        return None, [_mistake(tuple(m["loc"]), m["msg"]) for m in mistakes]
-    except (PenstockError, ValueError) as error:
-        advice = f"correct {_config_path()}"
-        return None, [Finding("settings", "problem", str(error), advice)]
+    except ConfigurationError as error:
+        mistakes = error.mistakes or (Mistake("", "", str(error)),)
+        return None, [_finding(mistake) for mistake in mistakes]
+    except PenstockError as error:
+        return None, [Finding("settings", "problem", str(error), f"correct {_config_path()}")]
     source = f"from {settings.config}" if settings.config.is_file() else "without penstock.toml"
     finding = Finding("settings", "ok", f"valid, {source}")
     return settings, [finding, *_strangers(), *_missing_tokens(settings)]
 
 
-def _mistake(place: tuple[int | str, ...], message: str) -> Finding:
-    name = ".".join(map(str, place))
-    if not place:
-        return Finding("settings", "problem", message, "correct it in the environment")
-    field = str(place[0])
-    if field in EnvSettingsSource(Settings)():
-        variable = "DEEPINFRA_TOKEN" if field == "token" else f"{PREFIX}{field.upper()}"
-        return Finding("settings", "problem", f"{name}: {message}", f"correct {variable}")
-    return Finding("settings", "problem", f"{name}: {message}", f"correct {_config_path()}")
+def _finding(mistake: Mistake) -> Finding:
+    advice = mistake.remedy or f"correct {mistake.where or 'it'}"
+    return Finding("settings", "problem", mistake.finding, advice)
 
 
 def _config_path() -> Path:

@@ -18,6 +18,7 @@ from ops.local.server import EmbeddedServer
 from ops.local.supervisor import Supervisor
 from ops.simulator.thread import SimulatorThread
 from penstock import AsyncClient, Client, Settings, log
+from penstock.settings import DEFAULT_PRICES
 from producers.following import tell_all
 from producers.narration import Narration
 from producers.screen import Screen
@@ -86,7 +87,8 @@ class Demo:
         return [workers] if self._server is None else [[embedded(self._server)], workers]
 
     def _environment(self) -> dict[str, str]:
-        route = {"url": self._upstream} if self._upstream else {}
+        prices = DEFAULT_PRICES.model_dump()  # tenants may have budgets, which ask for some
+        route = {"url": self._upstream, "prices": prices} if self._upstream else {}
         return {
             "PENSTOCK_ROUTES": json.dumps({ROUTE: route}),
             "PENSTOCK_WORKER_ROUTES": ROUTE,

@@ -89,7 +89,11 @@ def simulated_routes(settings: Settings, url: str) -> dict[str, str]:
     """The environment that sends every route to the simulator, whatever penstock.toml says."""
     routes = {DEFAULT_ROUTE: RouteOverrides(), **settings.routes}
     pointed = {
-        name: {**route.model_dump(mode="json", exclude_none=True), "url": url}
+        name: {
+            **route.model_dump(mode="json", exclude_unset=True),
+            "url": url,
+            "prices": route.prices.model_dump(),
+        }
         for name, route in routes.items()
     }
     return {"PENSTOCK_UPSTREAM_URL": url, "PENSTOCK_ROUTES": json.dumps(pointed)}

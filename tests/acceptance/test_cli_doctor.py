@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -115,13 +116,18 @@ def test_a_wrong_setting_is_told_with_its_source(
 ) -> None:
     """The environment's mistakes and the file's are told apart, and a misspelt name is found."""
     config = tmp_path / "penstock.toml"
-    config.write_text("[routes.fast]\nconcurrency = 0\n")
+    config.write_text("[routes.fast]\nconcurrency = 0\nweight = 1\n")
     monkeypatch.setenv("PENSTOCK_CONFIG", str(config))
     monkeypatch.setenv("PENSTOCK_CONCURRENCY", "many")
     said = cli("doctor", "--json")
     assert said.status == 1
-    advice = {finding["advice"] for finding in findings(said)["settings"]}
-    assert advice == {"correct PENSTOCK_CONCURRENCY", f"correct {config}"}
+    assert [(f["text"], f["advice"]) for f in findings(said)["settings"]] == [
+        (f"{config}:2: routes.fast.concurrency: must be 1 or more",
+         "give a larger number, or leave it out for 200"),
+        (f"{config}:3: routes.fast.weight: there is no such setting", ANY),
+        ("PENSTOCK_CONCURRENCY: must be a whole number",
+         "give a whole number, or leave it out for 500"),
+    ]  # fmt: skip
 
     monkeypatch.delenv("PENSTOCK_CONFIG")
     monkeypatch.delenv("PENSTOCK_CONCURRENCY")

@@ -14,7 +14,11 @@ from penstock.settings import Prices, RouteOverrides, Tenant
 from tests.integration.gates import Gate
 
 MAIN = RouteOverrides(concurrency=5, fallback=("spare", "last"))
-OTHERS = {"spare": RouteOverrides(concurrency=3, model="other"), "last": RouteOverrides()}
+PRICES = Prices(input=1, output=1)  # tenants with budgets ask for some
+OTHERS = {
+    "spare": RouteOverrides(concurrency=3, model="other", prices=PRICES),
+    "last": RouteOverrides(),
+}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from penstock import Settings, limits
 from penstock.errors import ConfigurationError, UnknownRoute
+from penstock.settings import DEFAULT_PRICES
 from penstock.store import Store
 
 
@@ -76,7 +77,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The error names the file that PENSTOCK_CONFIG names."""
     (tmp_path / "other.toml").write_text("= broken")
     monkeypatch.setenv("PENSTOCK_CONFIG", "other.toml")
-    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"^other\.toml:1: is not TOML"):
         Settings.load()
 
 
@@ -98,17 +99,21 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("PENSTOCK_CONCURRENCY", "many", "concurrency (PENSTOCK_CONCURRENCY): "),
-        ("PENSTOCK_CONCURRENCY", "0", "greater than or equal to 1"),
-        ("PENSTOCK_LOG", "xml", "log (PENSTOCK_LOG): "),
+        ("PENSTOCK_CONCURRENCY", "many", "PENSTOCK_CONCURRENCY: must be a whole number; give a "
+         "whole number, or leave it out for 500"),
+        ("PENSTOCK_CONCURRENCY", "0", "PENSTOCK_CONCURRENCY: must be 1 or more; "),
+        ("PENSTOCK_LOG", "xml", "PENSTOCK_LOG: must be 'console' or 'json'; choose one, "),
         ("PENSTOCK_CONFIG", "missing.toml", "missing.toml, which is not a file"),
-        ("PENSTOCK_WORKER_ROUTES", "a:b", "worker_routes"),
-        ("PENSTOCK_UPSTREAM_URL", "nothttp", "upstream_url (PENSTOCK_UPSTREAM_URL): "),
-        ("PENSTOCK_DRAIN_TIMEOUT", "inf", "drain_timeout (PENSTOCK_DRAIN_TIMEOUT): "),
-        ("PENSTOCK_RESULT_TTL", "9" * 30, "result_ttl (PENSTOCK_RESULT_TTL): "),
-        ("DEEPINFRA_TOKEN", "abc\ndef", "visible ASCII"),
+        ("PENSTOCK_WORKER_ROUTES", "a:b", "PENSTOCK_WORKER_ROUTES: worker_routes.0: is no name"),
+        ("PENSTOCK_UPSTREAM_URL", "nothttp", "PENSTOCK_UPSTREAM_URL: is no URL"),
+        ("PENSTOCK_DRAIN_TIMEOUT", "inf", "PENSTOCK_DRAIN_TIMEOUT: must be a finite number"),
+        ("PENSTOCK_RESULT_TTL", "9" * 30, "PENSTOCK_RESULT_TTL: must be "),
+        ("PENSTOCK_ROUTES", '{"a":', "PENSTOCK_ROUTES: is not JSON; "),
+        ("PENSTOCK_ROUTES", '{"a": {"burst": -1}}', "PENSTOCK_ROUTES: routes.a.burst: must be 1"),
+        ("PENSTOCK_TOKEN", "abc def", "PENSTOCK_TOKEN: is no token; give visible ASCII"),
+        ("DEEPINFRA_TOKEN", "abc\ndef", "DEEPINFRA_TOKEN: is no token; give visible ASCII"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_variable_is_named(
     name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,21 +124,111 @@ def test_a_wrong_variable_is_named(
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("concurrency = ", "penstock.toml cannot be read"),
-        ("concurency = 5", "concurency"),
-        ("[routes.fast]\nmodle = 'x'", "routes.fast.modle"),
-        ("[routes.'a b']", "routes"),
-    ],
-)
+BAD_FILES = [
+    ("a = 1\nconcurrency = \n", ":2: is not TOML: Invalid value (column 15); see toml.io"),
+    ("a = 1\nb = '''", ": is not TOML: "),
+    ("concurency = 5", ":1: concurency: there is no such setting; did you mean concurrency?"),
+    ("\n[routes.fast]\nmodle = 'x'",
+     ":3: routes.fast.modle: there is no such setting; did you mean model?"),
+    ("[routes.'a b']", ':1: routes."a b": is no name; take up to 64'),
+    ("[tenants.'a b']", ':1: tenants."a b": is no name; take up to 64'),
+    ("[routes.fast]\n# -1\nconcurrency = -1",
+     ":3: routes.fast.concurrency: must be 1 or more; give a larger number, or leave it out "
+     "for 200"),
+    ("[routes.fast]\nrequests_per_minute = -1",
+     ":2: routes.fast.requests_per_minute: must be 1 or more; give a larger number, or leave "
+     "it out"),
+    ("[routes.fast]\nconcurrency = 'many'",
+     ":2: routes.fast.concurrency: must be a whole number; give"),
+    ("[routes.fast]\nconcurrency = 3\nconcurrency_min = 4",
+     ":3: routes.fast.concurrency_min: is more than concurrency, which is 3; give a smaller "
+     "number"),
+    ("[routes]\nfast.requests_per_minute = 9\nfast.burst = 10",
+     ":3: routes.fast.burst: is more than requests_per_minute, which is 9; give a smaller "
+     "number"),
+    ("[tenants.a]\nrequests_per_minute = 9\nburst = 10", ":3: tenants.a.burst: is more"),
+    ("[tenants.a]\nweight = 0", ":2: tenants.a.weight: must be more than 0"),
+    ("[tenants.a]\nweight = nan", ":2: tenants.a.weight: must be "),
+    ("[tenants.a]\nbudget_day = -3", ":2: tenants.a.budget_day: must be more than 0"),
+    ("tenants = 3", ":1: tenants: must be a table"),
+    ("[routes]\nfast = 3", ":2: routes.fast: must be a table"),
+    ("[routes.fast]\nfallback = 'x'", ":2: routes.fast.fallback: must be a list"),
+    ("[routes.fast]\nfallback = [\n 'default',\n 'x',\n]",
+     ":4: routes.fast.fallback.1: there is no route 'x'; known routes: default, fast"),
+    ("[routes.a]\nfallback = ['b']\n[routes.b]\nfallback = ['a']",
+     ":2: routes.a.fallback.0: leads back: a -> b -> a; take one of them out"),
+    ("[routes.fast]\nservice_tiers = ['flx']",
+     ":2: routes.fast.service_tiers.0: must be 'flex', 'default' or 'priority'; choose one"),
+    ("[routes.fast]\nprices = { input = 1 }",
+     ":2: routes.fast.prices.output: is missing; give USD per 1M tokens"),
+    ("[routes.fast]\n\n[routes.fast.timeouts]\ntotal = 0",
+     ":4: routes.fast.timeouts.total: must be more than 0; give a larger number, or leave it "
+     "out for 900"),
+    ("[tenants.a]\nbudget_day = 1\n[routes.fast]\nmodel = 'x'",
+     ":3: routes.fast.prices: is missing: tenants have budgets, "),
+    ("[tenants.a]\nbudget_month = 1\n[routes.fast]\nurl = 'http://x'",
+     ":3: routes.fast.prices: is missing"),
+    ("model = 'x'\n[tenants.a]\nbudget_month = 1", ": routes.default.prices: is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "says"), BAD_FILES)
 def test_a_wrong_file_is_explained(text: str, says: str, tmp_path: Path) -> None:
-    """A typing mistake in penstock.toml is an error that names the place, never ignored."""
+    """A mistake in penstock.toml is one line with file, line and remedy, never ignored."""
     (tmp_path / "penstock.toml").write_text(text)
     with pytest.raises(ConfigurationError) as error:
         Settings.load()
-    assert says in str(error.value)
+    assert str(error.value).startswith(f"penstock.toml{says}")
+    assert len(str(error.value).splitlines()) == len(error.value.mistakes) == 1
+
+
+def test_a_file_that_is_no_text_is_explained(tmp_path: Path) -> None:
+    """The line with the first byte that is no UTF-8 is named."""
+    (tmp_path / "penstock.toml").write_bytes(b"a = 1\nb = '\xff'")
+    with pytest.raises(ConfigurationError, match=r"^penstock\.toml:2: is not UTF-8; save "):
+        Settings.load()
+
+
+def test_prices_are_asked_for_only_where_a_budget_needs_them(tmp_path: Path) -> None:
+    """The default model's are known; without budgets they only estimate."""
+    config = tmp_path / "penstock.toml"
+    config.write_text("[routes.fast]\nmodel = 'x'\n[tenants.a]\nweight = 2\n")
+    assert Settings.load().route("fast").prices == DEFAULT_PRICES
+    config.write_text(
+        "[tenants.a]\nbudget_day = 1\n[routes.fast]\nmodel = 'x'\nprices = {input = 2, output = 3}"
+    )
+    assert Settings.load().route("fast").prices.cached == 2
+    assert Settings.load().route("default").prices == DEFAULT_PRICES
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in its own line, those of the environment beside those of the file."""
+    (tmp_path / "penstock.toml").write_text(
+        "max_attempts = 0\n[routes.fast]\nconcurrency = 0\nfallback = ['slow']\n"
+        "[tenants.a]\nweight = 0\n"
+    )
+    monkeypatch.setenv("PENSTOCK_DRAIN_TIMEOUT", "-1")
+    monkeypatch.setenv("PENSTOCK_ROUTES", '{"fast": {"burst": 0}}')
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(concurrency=0)
+    assert {line.partition(": ")[0] for line in str(error.value).splitlines()} == {
+        "penstock.toml:1", "penstock.toml:3", "penstock.toml:4", "penstock.toml:6",
+        "PENSTOCK_DRAIN_TIMEOUT", "PENSTOCK_ROUTES", "concurrency",
+    }  # fmt: skip
+
+
+def test_no_mistake_shows_the_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong may be a secret in the wrong place."""
+    monkeypatch.setenv("PENSTOCK_ROUTES", '{"a": {"concurrency": "canary-1"}}')
+    monkeypatch.setenv("DEEPINFRA_TOKEN", "canary 2")
+    monkeypatch.setenv("PENSTOCK_UPSTREAM_URL", "canary-3")
+    (tmp_path / "penstock.toml").write_text(
+        "[routes.b]\ntoken = 'canary-4'\nmodel = ['canary-5']\ntimeouts = 'canary-6'\n"
+    )
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(log="canary-7")
+    assert len(error.value.mistakes) == 7
+    assert "canary" not in f"{error.value} {error.value!r} {error.value.mistakes}"
 
 
 def test_an_unknown_route_is_answered_with_the_known_ones() -> None:

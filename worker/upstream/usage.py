@@ -30,9 +30,7 @@ def with_cost(usage: dict[str, Any], prices: Prices, tier: Any = None) -> dict[s
 
 def _cost(prompt: int, cached: int, completion: int, prices: Prices, tier: Any) -> float:
     """USD; rounded where floating point ends and prices have long ended."""
-    cost = (
-        (prompt - cached) * prices.input + cached * prices.cached_input + completion * prices.output
-    )
+    cost = (prompt - cached) * prices.input + cached * prices.cached + completion * prices.output
     factor = TIER_FACTORS.get(tier, 1.0) if isinstance(tier, str) else 1.0
     return round(cost * factor / 1e6, 12)
 
