@@ -31,6 +31,7 @@ COMMANDS = {
     "cancel": Mount("producers.cli:cancel", "Stop jobs."),
     "retry": Mount("producers.cli:retry", "Run failed jobs again."),
     "usage": Mount("producers.usage:usage", "Show what tenants used, and what it cost."),
+    "routes": Mount("producers.routes:routes", "Show the routes live; apply a changed file."),
     "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
     "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),
     "doctor": Mount("ops.doctor.cli:doctor", "Check settings, server, workers and routes."),

@@ -220,6 +220,21 @@ class Client:
         """How a route and its gate stand; None where no worker has ever served it."""
         return self.store.run(commands.survey(route))
 
+    def surveys(self) -> Sequence[Survey]:
+        """All routes that a worker has ever served, by name."""
+        with mapped_errors(self.store.url):
+            names = self.store.redis.smembers(keys.ROUTES)
+        asked = [commands.survey(name.decode()) for name in sorted(names)]
+        return [survey for survey in _checked(self.store.run_all(asked)) if survey is not None]
+
+    def apply(self) -> int:
+        """Put the routes and tenants of these settings in force for gates and running workers.
+
+        How many worker processes were told.
+        """
+        told, *_ = _checked(self.store.run_all(_application(self.settings)))
+        return int(told)
+
     def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""
         record = self.get(id_)
@@ -319,6 +334,19 @@ class AsyncClient:
         """See Client.survey."""
         return await self.store.run(commands.survey(route))
 
+    async def surveys(self) -> Sequence[Survey]:
+        """See Client.surveys."""
+        with mapped_errors(self.store.url):
+            names = await self.store.redis.smembers(keys.ROUTES)
+        asked = [commands.survey(name.decode()) for name in sorted(names)]
+        surveys = _checked(await self.store.run_all(asked))
+        return [survey for survey in surveys if survey is not None]
+
+    async def apply(self) -> int:
+        """See Client.apply."""
+        told, *_ = _checked(await self.store.run_all(_application(self.settings)))
+        return int(told)
+
     async def retry(self, id_: str) -> None:
         """Run a failed job again; see Job.retry."""
         record = await self.get(id_)
@@ -393,6 +421,16 @@ def _accepted(results: list[Any], count: int) -> list[commands.Accepted]:
     accepted = [each for portion in portions for each in portion]
     _raise_first(accepted)
     return accepted
+
+
+def _checked(results: list[Any]) -> list[Any]:
+    _raise_first(results)
+    return results
+
+
+def _application(settings: Settings) -> list[commands.Command[Any]]:
+    """What makes settings hold; jobs that waited for a higher limit need not wait for a keeper."""
+    return [commands.apply(settings), *map(commands.admit, settings.resolved_routes)]
 
 
 def _raise_first(results: list[Any]) -> None:

@@ -7,7 +7,7 @@ run them.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -25,6 +25,7 @@ from penstock.errors import (
 )
 from penstock.events import encode
 from penstock.job import RECORD_VERSION, JobSpec
+from penstock.publication import Publication
 from penstock.scripts import Script, load
 from penstock.settings import Route, Settings, Tenant, without_credentials
 from penstock.state import JobState
@@ -497,17 +498,48 @@ def redrive(id_: str) -> Command[None]:
 
 
 def register(
-    template: str, celery: str, routes: dict[str, Route], tenants: dict[str, Tenant]
-) -> Command[None]:
-    """Publish how to ring the workers, their routes, and the limits of both."""
-    arguments: list[Argument] = [template, celery, len(tenants)]
+    template: str, celery: str, routes: Mapping[str, Route], tenants: Mapping[str, Tenant]
+) -> Command[str]:
+    """Publish how to ring the workers, their routes, and the limits of both.
+
+    The version of what was applied last, see `apply`.
+    """
+    abouts = {name: {"model": route.model, "url": route.url} for name, route in routes.items()}
+    arguments = [template, celery, *_limits(routes, tenants, abouts)]
+    return Command(load("register"), [keys.DISPATCH], arguments, lambda reply: reply.decode())
+
+
+def apply(settings: Settings) -> Command[int]:
+    """Publish the routes and tenants of these settings to gates and workers.
+
+    How many worker processes were told; one that is busy, or away, takes it up a little later.
+    """
+    publication = Publication.of(settings)
+    routes = settings.resolved_routes
+    abouts = {
+        name: route.model_dump(include={"model", "url"}, exclude_none=True)
+        for name, route in publication.routes.items()
+    }
+    limits_ = _limits(routes, settings.tenants, abouts)
+    arguments = [secrets.token_hex(8), publication.text, *limits_]
+    return Command(load("apply"), [keys.APPLIED], arguments, int)
+
+
+def _limits(
+    routes: Mapping[str, Route],
+    tenants: Mapping[str, Tenant],
+    abouts: Mapping[str, Mapping[str, str]],
+) -> list[Argument]:
+    """As lua/include/publish.lua reads them; `abouts`: what else to tell of each route."""
+    arguments: list[Argument] = [len(tenants)]
     for name, tenant in tenants.items():
         arguments += [name, limits.of_tenant(tenant)]
     for name, route in routes.items():
-        about = {"model": route.model, "url": without_credentials(route.url)}
-        fields = {**limits.of_route(route), **about}
+        fields = {**limits.of_route(route), **abouts[name]}
+        if "url" in fields:
+            fields["url"] = without_credentials(str(fields["url"]))
         arguments += [name, len(fields), *(part for field in fields.items() for part in field)]
-    return Command(load("register"), [keys.DISPATCH], arguments, lambda reply: None)
+    return arguments
 
 
 def not_found(id_: str) -> JobNotFound:

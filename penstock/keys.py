@@ -81,6 +81,9 @@ CATALOGUE = {
     "routes": PREFIX + "routes",
     # HASH, how to ring a worker: template (a Celery message), celery (the version that made it).
     "dispatch": PREFIX + "dispatch",
+    # HASH, what `penstock routes apply` published last: version (a token), publication (the routes
+    # and tenants as JSON: see publication.py). Workers take it up when it changes.
+    "applied": PREFIX + "applied",
     # LIST, Celery's own queue of a route's admitted jobs: <route>. kombu adds PREFIX.
     "queue": PREFIX + "chat.",
     # ZSET of scheduled jobs by when they may run.
@@ -95,7 +98,7 @@ CATALOGUE = {
     "retained": PREFIX + "retained",
     # HASH, the keeper's memory: swept_at, recover_from, announced_at.
     "keeper": PREFIX + "keeper",
-    # Channel for workers, JSON: {"cancel": <job>, "reason": <text>}.
+    # Channel for workers, JSON: {"cancel": <job>, "reason": <text>} or {"apply": <version>}.
     "control": PREFIX + "control",
 }
 
@@ -161,5 +164,6 @@ def turns(route: str) -> str:
 DUE = CATALOGUE["due"]
 CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]
+APPLIED = CATALOGUE["applied"]
 ROUTES = CATALOGUE["routes"]
 TENANTS = CATALOGUE["tenants"]

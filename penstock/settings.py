@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TextIO, get_args
@@ -222,6 +222,9 @@ class Settings(BaseSettings):
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 25
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     watchdog_timeout: Seconds = 30
+    follow_applied: bool = Field(
+        True, description="whether a running worker takes up what `penstock routes apply` publishes"
+    )
     worker_routes: Annotated[tuple[Name, ...], NoDecode] | None = Field(
         None, description="routes a worker serves; all of them where left out"
     )
@@ -320,6 +323,15 @@ class Settings(BaseSettings):
                 f"there is no route {name!r}; known routes: {known}. "
                 f"Add a [routes.{name}] table to {self.config} or choose one of these"
             ) from None
+
+    def applying(
+        self, routes: Mapping[str, RouteOverrides], tenants: Mapping[str, Tenant]
+    ) -> Settings:
+        """These settings with other routes and tenants."""
+        changed = self.model_copy(update={"routes": dict(routes), "tenants": dict(tenants)})
+        for cached in ("served_routes", "resolved_routes"):
+            changed.__dict__.pop(cached, None)
+        return changed
 
     def _route(self, given: RouteOverrides) -> Route:
         token = self.token

@@ -65,13 +65,18 @@ def print_table(records: Iterable[JobRecord]) -> None:
 
 def print_lines(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> None:
     """Print a table; columns from `numbers_from` on are numbers, and stand to the right."""
+    _print(table(names, lines, numbers_from=numbers_from))
+
+
+def table(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> Table:
+    """A table; columns from `numbers_from` on are numbers, and stand to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for position, name in enumerate(names):
         side = _SIDES[position >= numbers_from]
         table.add_column(name, no_wrap=True, justify=side)
     for line in lines:
         table.add_row(*map(_text, line))
-    _print(table)
+    return table
 
 
 def as_json(record: JobRecord) -> str:

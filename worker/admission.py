@@ -6,9 +6,10 @@ import asyncio
 import random
 
 from penstock import commands
-from penstock.commands import Admission, Command
+from penstock.commands import Admission
 from penstock.store import AsyncStore
 from worker import telemetry
+from worker.routes import Routes
 
 ROUND = 0.5
 """Seconds between two looks at a gate that nothing but a job's end, or a new job, can open."""
@@ -23,13 +24,13 @@ class Admissions:
     Args:
         store: where the gate is.
         route: its name.
-        registration: what to tell a server that has lost its data: how to ring us, and the routes.
+        routes: to tell a server that has lost its data how to ring us, and what we serve.
     """
 
-    def __init__(self, store: AsyncStore, route: str, registration: Command[None]) -> None:
+    def __init__(self, store: AsyncStore, route: str, routes: Routes) -> None:
         self._store = store
         self._route = route
-        self._registration = registration
+        self._routes = routes
 
     async def run(self) -> None:
         """Admit what may pass, then wait until more may; raises StoreError."""
@@ -45,7 +46,7 @@ class Admissions:
         while admission and admission.admitted == most:
             admission = await self._store.run(commands.admit(self._route, most))
         if admission is None:
-            await self._store.run(self._registration)
+            await self._store.run(self._routes.registration)
             telemetry.log("registered_again", route=self._route)
         else:
             telemetry.show_gate(self._route, admission)

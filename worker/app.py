@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -26,12 +26,13 @@ from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
 from worker import tasks, telemetry
 from worker.attempt import Attempts
-from worker.dispatch import CELERY_VERSION, Application, make_app, render_template
+from worker.dispatch import CELERY_VERSION, Application, make_app, queue_of, render_template
 from worker.keeper import Keeper
 from worker.leases import Leases
 from worker.pace import Pace
 from worker.pool import AsyncioPool
 from worker.relay import Relay
+from worker.routes import Routes
 from worker.upstream.client import Upstream
 
 EXIT_UNFIT = 75
@@ -68,43 +69,78 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
     settings: Settings = pool.app.settings
     pool.drain_timeout = settings.drain_timeout
     signals.worker_shutting_down.connect(lambda **_: pool.wake(), weak=False)
-    routes, leave = settings.served_routes, _leaving(settings)
-    registration = commands.register(render_template(), CELERY_VERSION, routes, settings.tenants)
+    routes = Routes(settings, render_template(), CELERY_VERSION)
+    leave = _leaving(settings)
+    loops = Loops(leave)
     async with AsyncStore.opened(settings.server_url) as store:
         leases, upstream = Leases(), Upstream()
         relay = Relay(store, _lose(leases), merge=settings.flush_interval > 0)
         pace = Pace(settings.flush_interval)
-        attempts = Attempts(settings, store, upstream, relay, pace, leases)
+        attempts = Attempts(routes, store, upstream, relay, pace, leases)
         keeper = Keeper(
-            store, leases, attempts, registration, list(routes), lambda: pool.free,
-            settings.watchdog_timeout, leave,
+            store, leases, attempts, routes, settings.follow_applied, partial(_consume, pool),
+            loops.begin, lambda: pool.free, settings.watchdog_timeout, leave,
         )  # fmt: skip
-        await store.run(registration)
+        routes.version = await store.run(routes.registration)
         telemetry.log(
-            "worker_started", routes=list(routes), concurrency=pool.limit, server=settings.safe_url
+            "worker_started", routes=routes.served, concurrency=pool.limit, server=settings.safe_url
         )
         _collect_less()
-        loops = [asyncio.create_task(loop) for loop in (relay.run(), *keeper.loops())]
-        for loop in loops:
-            loop.add_done_callback(partial(_on_loop_end, leave))
+        loops.begin(relay.run())
+        keeper.start()
         try:
             yield attempts
         finally:
-            await _end(loops)
+            await loops.end()
             await upstream.close()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
 
 
-async def _end(loops: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel them until they have ended.
+class Loops:
+    """The background loops of a process.
 
-    Once is not enough: Python 3.11's `wait_for`, which redis-py uses, forgets a cancellation that
-    comes just when what it waits for is done.
+    Args:
+        on_death: called when one ends by an error: a worker without its relay or its keeper is
+            worse than none.
     """
-    while running := [loop for loop in loops if not loop.done()]:
-        for loop in running:
-            loop.cancel()
-        await asyncio.wait(running, timeout=0.2)
+
+    def __init__(self, on_death: Callable[[], None]) -> None:
+        self._on_death = on_death
+        self._loops: list[asyncio.Task[None]] = []
+
+    def begin(self, loop: Coroutine[Any, Any, None]) -> None:
+        """Run one more."""
+        task = asyncio.create_task(loop)
+        task.add_done_callback(self._on_end)
+        self._loops.append(task)
+
+    async def end(self) -> None:
+        """Cancel them until they have ended.
+
+        Once is not enough: Python 3.11's `wait_for`, which redis-py uses, forgets a cancellation
+        that comes just when what it waits for is done.
+        """
+        while running := [loop for loop in self._loops if not loop.done()]:
+            for loop in running:
+                loop.cancel()
+            await asyncio.wait(running, timeout=0.2)
+
+    def _on_end(self, loop: asyncio.Task[None]) -> None:
+        if not loop.cancelled() and (error := loop.exception()):
+            telemetry.log("loop_died", error=repr(error), exc_info=error)
+            self._on_death()
+
+
+def _consume(pool: AsyncioPool, route: str) -> None:
+    """Take the messages of one more route, from Celery's thread; also after a reconnect."""
+    queue = queue_of(route)
+
+    def consume() -> None:
+        pool.app.amqp.queues.select_add(queue)
+        if pool.consumer is not None and pool.consumer.task_consumer is not None:
+            pool.consumer.add_task_queue(queue.name)
+
+    pool.post(consume)
 
 
 class WorkerPool(AsyncioPool):
@@ -191,13 +227,6 @@ def _on_revoked(settings: Settings) -> Any:
         threading.Thread(target=cancel, name="penstock-revoke", daemon=True).start()
 
     return on_revoked
-
-
-def _on_loop_end(leave: Callable[[], None], loop: asyncio.Task[None]) -> None:
-    """A worker without its relay or its keeper is worse than none."""
-    if not loop.cancelled() and (error := loop.exception()):
-        telemetry.log("loop_died", error=repr(error), exc_info=error)
-        leave()
 
 
 def _leaving(settings: Settings) -> Callable[[], None]:

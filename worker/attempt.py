@@ -23,7 +23,6 @@ from penstock.commands import (
 )
 from penstock.errors import AttemptBroken, StoreError, TimedOut, UpstreamError
 from penstock.outcome import Cancelled, Completed, Failed, Interrupted, Outcome, Retry
-from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore
 from worker import journal, retry, telemetry, verdict
@@ -31,6 +30,7 @@ from worker.leases import Leases
 from worker.pace import Pace
 from worker.pool import DRAINED, Delivery
 from worker.relay import PAUSES, Relay
+from worker.routes import Routes
 from worker.stream import Stream
 from worker.upstream.client import Upstream
 
@@ -44,14 +44,14 @@ class Attempts:
 
     def __init__(
         self,
-        settings: Settings,
+        routes: Routes,
         store: AsyncStore,
         upstream: Upstream,
         relay: Relay,
         pace: Pace,
         leases: Leases,
     ) -> None:
-        self._settings = settings
+        self._routes = routes
         self._store = store
         self._upstream = upstream
         self._relay = relay
@@ -87,7 +87,7 @@ class Attempts:
         if isinstance(claimed, Refusal):
             journal.refused(job, claimed)
             return None
-        route = self._settings.route(claimed.route)
+        route = self._routes.route(claimed.route)
         return Stream(claimed, route, self._relay, self._pace)
 
     async def _answer(self, stream: Stream, delivery: Delivery) -> Outcome:

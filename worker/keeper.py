@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias
 
 import msgspec
 
 from penstock import commands, keys
-from penstock.commands import Command, Stop, Swept
-from penstock.errors import StoreError
+from penstock.commands import Stop, Swept
+from penstock.errors import ConfigurationError, StoreError
+from penstock.publication import Publication
 from penstock.store import AsyncStore, mapped_errors
 from worker import telemetry
 from worker.admission import Admissions
 from worker.attempt import Attempts
 from worker.leases import Leases
+from worker.routes import Routes
 
 BEAT = 3.0
 """Seconds between two renewals: two may be lost within a lease of 10 s."""
@@ -38,11 +40,15 @@ NEWS = ("rung", "recovered", "lost", "cancelled", "expired")
 """What a sweep did that is worth a line; that delays end and records go is everyday business."""
 
 
-class Order(msgspec.Struct):
-    """What comes on the control channel: stop this job."""
+Loop: TypeAlias = Coroutine[Any, Any, None]
 
-    cancel: str
-    reason: str
+
+class Order(msgspec.Struct):
+    """What comes on the control channel: stop this job, or take up what was applied."""
+
+    cancel: str = ""
+    reason: str = ""
+    apply: str = ""
 
 
 class Keeper:
@@ -52,8 +58,10 @@ class Keeper:
         store: where the leases are.
         leases: this process's.
         attempts: to know when a message last came.
-        registration: how to ring this worker, and the routes it serves.
-        routes: those.
+        routes: what this worker serves.
+        follows: whether to take up what is applied to them.
+        serve: called with the name of a route that is new: its queue is to be consumed.
+        begin: starts a loop.
         free: how many more streams this process could take now; 0 once it drains.
         deafness: seconds without a message, though jobs wait and slots are free, until `on_deaf`
             is called.
@@ -64,8 +72,10 @@ class Keeper:
         store: AsyncStore,
         leases: Leases,
         attempts: Attempts,
-        registration: Command[None],
-        routes: Sequence[str],
+        routes: Routes,
+        follows: bool,
+        serve: Callable[[str], None],
+        begin: Callable[[Loop], None],
         free: Callable[[], int],
         deafness: float,
         on_deaf: Callable[[], None],
@@ -73,29 +83,34 @@ class Keeper:
         self._store = store
         self._leases = leases
         self._attempts = attempts
-        self._registration = registration
         self._routes = routes
+        self._follows = follows
+        self._serve = serve
+        self._begin = begin
         self._free = free
         self._deafness = deafness
         self._on_deaf = on_deaf
         self._quiet_since = time.monotonic()
         self._deaf = False
 
-    def loops(self) -> list[Coroutine[Any, Any, None]]:
-        """All loops; each goes on by itself when Redis comes back, until it is cancelled."""
-        return [
+    def start(self) -> None:
+        """Begin all loops; each goes on by itself when Redis comes back, until it is cancelled."""
+        loops = [
             self._every("renew", BEAT, self._renew),
             self._every("sweep", ROUND, self._sweep),
             self._every("announce", ANNOUNCING, self._announce),
             self._every("divert", ROUND, self._divert),
             self._every("control", 0, self._listen),
-            *(self._every("admit", 0, self._admissions(route).run) for route in self._routes),
+            self._every("apply", BEAT, self._take_up),
+            *(self._admissions(route) for route in self._routes.served),
         ]
+        for loop in loops:
+            self._begin(loop)
 
-    def _admissions(self, route: str) -> Admissions:
-        return Admissions(self._store, route, self._registration)
+    def _admissions(self, route: str) -> Loop:
+        return self._every("admit", 0, Admissions(self._store, route, self._routes).run)
 
-    async def _every(self, name: str, period: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, name: str, period: float, work: Callable[[], Awaitable[Any]]) -> None:
         away = False
         while True:
             try:
@@ -126,7 +141,7 @@ class Keeper:
         await self._watch()
 
     async def _divert(self) -> None:
-        for route in self._routes:
+        for route in self._routes.served:
             if count := await self._store.run(commands.divert(route)):
                 telemetry.log("jobs_diverted", route=route, count=count)
 
@@ -136,7 +151,9 @@ class Keeper:
     async def _watch(self) -> None:
         """Past versions of Celery went deaf after Redis came back; a supervisor can help then."""
         with mapped_errors(self._store.url):
-            waiting = [await self._store.redis.llen(keys.queue(route)) for route in self._routes]
+            waiting = [
+                await self._store.redis.llen(keys.queue(route)) for route in self._routes.served
+            ]
         now = time.monotonic()
         if not any(waiting) or self._free() <= 0:
             self._quiet_since = now
@@ -155,11 +172,36 @@ class Keeper:
                 while True:
                     message = await channel.get_message(timeout=BEAT)
                     if message and message["type"] == "message":
-                        self._obey(message["data"])
+                        await self._obey(message["data"])
 
-    def _obey(self, order: bytes) -> None:
+    async def _obey(self, order: bytes) -> None:
         try:
             asked = msgspec.json.decode(order, type=Order)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return  # not from Penstock
-        self._leases.stop(Stop(asked.cancel, "cancelled", asked.reason))
+        if asked.apply:
+            await self._take_up()
+        else:
+            self._leases.stop(Stop(asked.cancel, "cancelled", asked.reason))
+
+    async def _take_up(self) -> None:
+        """Take up what was applied since; now and then, for what the channel did not bring."""
+        with mapped_errors(self._store.url):
+            version = await self._store.redis.hget(keys.APPLIED, "version")
+            if not self._follows or not version or version.decode() == self._routes.version:
+                return
+            applied = await self._store.redis.hmget(keys.APPLIED, "version", "publication")
+        version, publication = applied
+        if version and version.decode() != self._routes.version:  # another loop may have been here
+            self._change(version.decode(), publication)
+
+    def _change(self, version: str, publication: bytes) -> None:
+        try:
+            begun = self._routes.take_up(version, Publication.read(publication))
+        except ConfigurationError as error:
+            self._routes.version = version
+            telemetry.log("routes_refused", version=version, error=str(error))
+            return
+        for route in begun:
+            self._serve(route)
+            self._begin(self._admissions(route))

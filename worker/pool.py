@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import uvloop
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
+from celery.signals import worker_ready
 
 HAND_BACK_TIMEOUT = 5.0
 """Seconds that stopped coroutines get to put their affairs in order."""
@@ -113,9 +114,12 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
 
     lifespan: ClassVar[Callable[[AsyncioPool], AbstractAsyncContextManager[Any]]]
     drain_timeout: float = 25.0
+    consumer: Any = None
+    """Celery's consumer of messages, once it is ready."""
 
     def on_start(self) -> None:
         """Start the loop's thread and enter the lifespan."""
+        worker_ready.connect(self._on_ready)
         self.state: Any = None
         self.draining = False
         self.deliveries: dict[int, Delivery] = {}
@@ -129,6 +133,9 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # Celery has no type informa
         self._thread.daemon = True
         self._thread.start()
         self._wait(self._enter())
+
+    def _on_ready(self, sender: Any, **_: Any) -> None:
+        self.consumer = sender
 
     async def _enter(self) -> None:
         self.state = await self._stack.enter_async_context(type(self).lifespan(self))

@@ -33,6 +33,17 @@ ACTIONS: dict[str, Action] = {
     "registered_again": Action(
         "warning", "Redis had forgotten this worker: told it again", ("route",)
     ),
+    "routes_applied": Action("info", "routes and limits were changed", ("version", "routes")),
+    "routes_refused": Action(
+        "error",
+        "what was applied is nothing this version can read: the routes stay as they are",
+        ("version", "error"),
+    ),
+    "token_missing": Action(
+        "warning",
+        "the token of a changed route is not set here: it stays as it is",
+        ("route", "variable"),
+    ),
     "loop_died": Action("error", "a background loop died: leaving", ("error",)),
     "server_unsafe": Action("warning", "the server may lose jobs", ("problem", "advice")),
     "job_claimed": Action("debug", "job claimed", ABOUT_JOB),

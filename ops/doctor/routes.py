@@ -26,7 +26,7 @@ def check_routes(settings: Settings, published: Mapping[str, str]) -> Iterator[F
         if (url := published.get(name, route.url)) != route.url:
             routes[name] = Route(url=url, model=route.model)  # our token is not for them
             text = f"the workers ask {url}, these settings say {route.url}"
-            advice = "give both the same settings, unless this is a simulation"
+            advice = "run penstock routes apply, unless this is a simulation"
             yield Finding(f"route {name}", "warning", text, advice)
     yield from asyncio.run(_check_all(routes.items()))
 

@@ -96,7 +96,11 @@ def simulated_routes(settings: Settings, url: str) -> dict[str, str]:
         }
         for name, route in routes.items()
     }
-    return {"PENSTOCK_UPSTREAM_URL": url, "PENSTOCK_ROUTES": json.dumps(pointed)}
+    return {
+        "PENSTOCK_UPSTREAM_URL": url,
+        "PENSTOCK_ROUTES": json.dumps(pointed),
+        "PENSTOCK_FOLLOW_APPLIED": "false",  # what is applied names real upstreams
+    }
 
 
 def simulator_url(port: int) -> str:

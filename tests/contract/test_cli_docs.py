@@ -13,12 +13,15 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
 def options_of(name: str) -> set[str]:
-    """The long options of a command."""
-    command = penstock.get_command(click.Context(penstock), name)
+    """The long options of a command and of those below it."""
+    context = click.Context(penstock)
+    command = penstock.get_command(context, name)
     assert command is not None
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
     return {
         text
-        for parameter in command.params
+        for each in (command, *inner)
+        for parameter in each.params
         if isinstance(parameter, click.Option)
         for text in parameter.opts
         if text.startswith("--")

@@ -1,0 +1,21 @@
+-- Publishes the limits of tenants and routes, so that the gates obey them from now on.
+--
+-- at: where in ARGV stands how many tenants have limits; then for each: name, limits (see
+-- tenant.lua); then for each route: name, how many fields, and for each field of its gate: name,
+-- value. What a gate should know and is not told is "".
+local function publish(at)
+  local routes = at + 1 + 2 * tonumber(ARGV[at])
+  redis.call('DEL', KEY.limits)
+  for i = at + 1, routes - 1, 2 do redis.call('HSET', KEY.limits, ARGV[i], ARGV[i + 1]) end
+  at = routes
+  while at <= #ARGV do
+    local gate, last = KEY.gate .. ARGV[at], at + 1 + 2 * tonumber(ARGV[at + 1])
+    redis.call('SADD', KEY.routes, ARGV[at])
+    redis.call('HSET', gate, unpack(ARGV, at + 2, last))
+    for _, field in ipairs({ 'model', 'url' }) do redis.call('HSETNX', gate, field, '') end
+    for _, tenant in ipairs(redis.call('ZRANGE', KEY.parked .. ARGV[at], 0, -1)) do
+      redis.call('ZADD', KEY.parked .. ARGV[at], 0, tenant)  -- its limits may be others now
+    end
+    at = last + 1
+  end
+end
