@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 from pydantic_core import InitErrorDetails
 
-from penstock.mistake import wrong
+from penstock.mistake import dotted, wrong
 
 Fallbacks: TypeAlias = Mapping[str, Sequence[str]]
 """By route: the routes it names."""
@@ -77,16 +77,15 @@ def _wrong_fallbacks(fallbacks: Fallbacks) -> Iterator[InitErrorDetails]:
         for position, name in enumerate(names):
             place = ("routes", route, "fallback", position)
             if name not in fallbacks:
-                known = ", ".join(sorted(fallbacks))
+                known = ", ".join(dotted((route,)) for route in sorted(fallbacks))
                 error = wrong(f"there is no route {name!r}", f"known routes: {known}")
                 yield InitErrorDetails(type=error, loc=place, input=name)
                 continue
             circle = _way(fallbacks, name, route)
             if circle and frozenset(circle) not in told:
                 told.add(frozenset(circle))
-                error = wrong(
-                    f"leads back: {' -> '.join([route, *circle])}", "take one of them out"
-                )
+                steps = " -> ".join(dotted((step,)) for step in [route, *circle])
+                error = wrong(f"leads back: {steps}", "take one of them out")
                 yield InitErrorDetails(type=error, loc=place, input=name)
 
 

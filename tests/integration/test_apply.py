@@ -281,3 +281,15 @@ def test_what_is_published_reads_back(settings: Settings) -> None:
     completed = Publication.of(top).routes
     assert (completed["fast"].url, completed["fast"].model) == ("http://x/v1", "m")
     assert (completed["default"].url, completed["default"].model) == ("http://top", "m")
+
+
+def test_a_new_route_is_served_after_a_lost_connection_too(
+    client: Client, start_worker: Started, store: Store, apply: Apply
+) -> None:
+    """Celery's consumer takes up every queue again, also those it did not begin with."""
+    worker = start_worker()
+    apply("[routes.fast]\nmodel = 'small'\n")
+    worker.until_logged("routes_applied")
+    assert ask(client, Script(tokens=3), route="fast").result(timeout=20)
+    store.redis.client_kill_filter(_type="normal", skipme=True)
+    assert ask(client, Script(tokens=3), route="fast").result(timeout=40).model == "small"

@@ -182,6 +182,18 @@ def test_a_wrong_file_is_explained(text: str, says: str, tmp_path: Path) -> None
     assert len(str(error.value).splitlines()) == len(error.value.mistakes) == 1
 
 
+def test_no_mistake_spans_lines_or_drives_a_terminal(tmp_path: Path) -> None:
+    """Names in the file may be any text; a message is one line of visible characters."""
+    (tmp_path / "penstock.toml").write_text(
+        '[routes."a\\nb\\u001B[31m"]\nfallback = ["x\\ny", "a\\nb\\u001B[31m"]\n"c\\nd" = 1\n'
+    )
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load()
+    lines = str(error.value).split("\n")
+    assert len(lines) == len(error.value.mistakes) >= 4
+    assert all(line.isprintable() and line.startswith("penstock.toml:") for line in lines)
+
+
 def test_a_file_that_is_no_text_is_explained(tmp_path: Path) -> None:
     """The line with the first byte that is no UTF-8 is named."""
     (tmp_path / "penstock.toml").write_bytes(b"a = 1\nb = '\xff'")
