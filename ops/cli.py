@@ -32,6 +32,7 @@ COMMANDS = {
     "retry": Mount("producers.cli:retry", "Run failed jobs again."),
     "usage": Mount("producers.usage:usage", "Show what tenants used, and what it cost."),
     "routes": Mount("producers.routes:routes", "Show the routes live; apply a changed file."),
+    "gateway": Mount("producers.gateway.cli:gateway", "Serve HTTP until Ctrl-C or SIGTERM."),
     "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
     "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),
     "doctor": Mount("ops.doctor.cli:doctor", "Check settings, server, workers and routes."),

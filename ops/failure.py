@@ -19,8 +19,11 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE: the reader of our stdout has left, which is its good right."""
 
 
-_EXTRAS = {"celery", "httpx", "httpx_aiohttp", "prometheus_client", "uvloop"}
-"""What `pip install penstock` alone does not bring."""
+_EXTRAS = {
+    **dict.fromkeys(("celery", "httpx", "httpx_aiohttp", "prometheus_client", "uvloop"), "worker"),
+    **dict.fromkeys(("fastapi", "uvicorn", "starlette", "httptools", "jinja2"), "gateway"),
+}
+"""What `pip install penstock` alone does not bring, and the extra that does."""
 
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO}
 
@@ -48,7 +51,7 @@ def report(error: Exception) -> int:
             _say(f"cannot write the output: {error.strerror}")
             return 1
         case ModuleNotFoundError() if error.name in _EXTRAS:
-            _say(f"this command needs {error.name}: pip install 'penstock[worker]'")
+            _say(f"this command needs {error.name}: pip install 'penstock[{_EXTRAS[error.name]}]'")
             return 2
         case _:
             return _unexpected(error)

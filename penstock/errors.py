@@ -11,6 +11,7 @@
     │   ├── BudgetSpent             its tenant has spent its budget, and jobs are not to wait
     │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
+    ├── KeyNotFound                 no API key of this id was ever made
     ├── InvalidTransition           the job is not in a state that allows this
     ├── StoreError                  Redis did not do what was asked
     │   ├── StoreUnavailable        it cannot be reached, or went away
@@ -83,6 +84,10 @@ class ConversationBusy(InvalidRequest):
 
 class JobNotFound(PenstockError):
     """There is no record of this job."""
+
+
+class KeyNotFound(PenstockError):
+    """There is no API key of this id."""
 
 
 class InvalidTransition(PenstockError):

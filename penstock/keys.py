@@ -98,6 +98,17 @@ CATALOGUE = {
     "retained": PREFIX + "retained",
     # HASH, the keeper's memory: swept_at, recover_from, announced_at.
     "keeper": PREFIX + "keeper",
+    # HASH, one API key of the gateway: <id>. For ever, so that nobody's past use is unexplained.
+    #   digest (SHA-256 of the key, hex), tenant, scopes (by spaces), note, created_at, expires_at,
+    #   revoked_at
+    "apikey": PREFIX + "apikey:",
+    # ZSET of the ids of all API keys ever made, by creation. While it is there, a key is needed.
+    "apikeys": PREFIX + "apikeys",
+    # STRING, a meter of an API key's requests (see meter.lua): <id>. Until it is paid up.
+    "visits": PREFIX + "visits:",
+    # STRING, `<tenant> <job>`, what a stream token may read: <SHA-256 of the token, hex>. Until it
+    # expires.
+    "streamtoken": PREFIX + "streamtoken:",
     # Channel for workers, JSON: {"cancel": <job>, "reason": <text>} or {"apply": <version>}.
     "control": PREFIX + "control",
 }
@@ -156,6 +167,16 @@ def usage(tenant: str, date: str) -> str:
     return f"{CATALOGUE['usage']}{tenant}:{date}"
 
 
+def apikey(id_: str) -> str:
+    """HASH: one API key."""
+    return CATALOGUE["apikey"] + id_
+
+
+def streamtoken(digest: str) -> str:
+    """STRING: what a stream token may read."""
+    return CATALOGUE["streamtoken"] + digest
+
+
 def turns(route: str) -> str:
     """ZSET: the tenants that wait for a route."""
     return CATALOGUE["turns"] + route
@@ -166,4 +187,5 @@ CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]
 APPLIED = CATALOGUE["applied"]
 ROUTES = CATALOGUE["routes"]
+APIKEYS = CATALOGUE["apikeys"]
 TENANTS = CATALOGUE["tenants"]

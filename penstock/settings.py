@@ -59,6 +59,10 @@ BaseUrl = Annotated[str, StringConstraints(pattern=mistake.URL)]
 """Where an upstream is, up to what comes before /chat/completions."""
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$|^\*$")]
+"""A web page's origin as browsers send it, or `*` for any."""
+
+
 def _fits_a_header(token: SecretStr | None) -> SecretStr | None:
     """A token goes into an HTTP header: visible ASCII only, see RFC 9110 5.5."""
     if token and not all("!" <= letter <= "~" for letter in token.get_secret_value()):
@@ -229,7 +233,15 @@ class Settings(BaseSettings):
         None, description="routes a worker serves; all of them where left out"
     )
 
-    @field_validator("worker_routes", mode="before")
+    gateway_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    gateway_timeout: Seconds = 30
+    gateway_requests_per_minute: Count = 3000
+    gateway_origins: Annotated[tuple[Origin, ...], NoDecode] | None = Field(
+        None, description="web pages that may ask; none where left out"
+    )
+
+    @field_validator("worker_routes", "gateway_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):

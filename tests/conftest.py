@@ -15,6 +15,7 @@ from ops.simulator import SimulatorThread
 from penstock import Client, Settings
 from penstock.commands import register
 from penstock.store import Store
+from tests.gateways import GatewayThread
 from tests.processes import WorkerProcess
 from worker.dispatch import CELERY_VERSION, render_template
 
@@ -107,3 +108,10 @@ def start_worker(
     yield start
     for worker in started:
         worker.kill()
+
+
+@pytest.fixture
+def gateway(settings: Settings) -> Iterator[GatewayThread]:
+    """A gateway on the empty server, in a thread; whoever needs answers starts a worker too."""
+    with GatewayThread(settings) as gateway:
+        yield gateway

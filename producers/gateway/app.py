@@ -1,0 +1,70 @@
+"""The composition root of a gateway process: `create_app` makes its FastAPI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from penstock import AsyncClient, PenstockError, Settings
+from producers.gateway import answer, jobs
+from producers.gateway.door import Door
+from producers.gateway.problem import Problem, problem_of
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway's application; it connects when it is started."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncClient(settings) as app.state.client:
+            yield
+
+    app = FastAPI(
+        title="Penstock",
+        version=version("penstock"),
+        summary="Chat completions as jobs.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
+    )
+    app.include_router(jobs.router)
+    app.add_exception_handler(PenstockError, _on_error)
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_middleware(Door, settings=settings)
+    return app
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PenstockError)  # noqa: S101 - what it is registered for
+    return answer.of_problem(request.url.path, problem_of(error))
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101
+    return answer.of_problem(request.url.path, error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    places = (f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())
+    problem = Problem(400, "invalid_request", "invalid request: " + "; ".join(places))
+    return answer.of_problem(request.url.path, problem)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: an unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    code = {404: "no_such_path", 405: "no_such_method"}.get(error.status_code, "invalid_request")
+    text = f"{request.method} is not understood here; /v1/openapi.json lists what is"
+    problem = Problem(error.status_code, code, text, dict(error.headers or {}))
+    return answer.of_problem(request.url.path, problem)

@@ -1,0 +1,91 @@
+"""Gateways under test: one in a thread for speed, one in a process that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+import httpx
+import uvicorn
+
+from penstock import Settings, access
+from penstock.access import Scope
+from penstock.store import Store
+from producers.gateway.server import config
+from tests.processes import free_port
+from tests.waiting import until
+
+
+class GatewayThread:
+    """A real uvicorn in a thread, on a port of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.server = uvicorn.Server(config(settings))
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        until(lambda: self.server.started)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = self.server.force_exit = True
+        self.thread.join(timeout=10)
+
+
+class GatewayProcess:
+    """One `penstock gateway`."""
+
+    def __init__(self, url: str, *arguments: str, port: int | None = None, **env: str) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [Path(sys.executable).with_name("penstock"), "gateway", "--port", str(self.port),
+             *arguments],
+            env={**os.environ, "PENSTOCK_REDIS_URL": url, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+
+    def until_ready(self) -> Self:
+        """Wait until it accepts connections."""
+        until(self._answers, timeout=30)
+        return self
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()[0]
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill -9."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+def make_key(store: Store, tenant: str = "default", scopes: Iterable[Scope] = Scope) -> str:
+    """A new API key."""
+    key = access.new_key()
+    store.run(access.grant(key, tenant, scopes))
+    return key
+
+
+def http(url: str, key: str | None = None) -> httpx.Client:
+    """A client for a gateway; errors are answers, not exceptions."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
