@@ -17,6 +17,7 @@ from penstock import commands, keys
 from penstock.commands import Outlook
 from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
 from penstock.events import START, Cursor, Event, EventType, decode
+from penstock.fanout import Fanout
 from penstock.feed import follow, follow_async
 from penstock.job import Completion, JobRecord, JobSpec
 from penstock.settings import Settings
@@ -95,7 +96,7 @@ class AsyncJob:
 
     def events(self, after: Cursors = None, timeout: float | None = None) -> AsyncIterator[Event]:
         """Every event after the cursor, live, until the job ends; raises as Job.events."""
-        return follow_async(self._client.store, self.id, _cursor(after), timeout)
+        return self._client.follow(self.id, _cursor(after), timeout)
 
     async def result(self, timeout: float | None = None) -> Completion:
         """Wait for the completion; raises as Job.result."""
@@ -252,11 +253,18 @@ class Client:
 
 
 class AsyncClient:
-    """Submits and follows jobs, for asyncio; see Client."""
+    """Submits and follows jobs, for asyncio; see Client.
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    Args:
+        settings: as Client's.
+        shared: all jobs are followed on one connection, for processes with many readers. They end
+            with Dismissed when the client is closed.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, shared: bool = False) -> None:
         self.settings = settings or Settings.load()
         self.store = AsyncStore(self.settings.server_url)
+        self.fanout = Fanout(self.store) if shared else None
 
     async def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> AsyncJob:
         """Submit one job; see Client.submit."""
@@ -278,6 +286,12 @@ class AsyncClient:
     def job(self, id_: str) -> AsyncJob:
         """A handle on a job by its id; asks nothing."""
         return AsyncJob(self, id_)
+
+    def follow(self, id_: str, after: Cursor, timeout: float | None) -> AsyncIterator[Event]:
+        """Every event of a job after the cursor; see AsyncJob.events."""
+        if self.fanout:
+            return self.fanout.events(id_, after, timeout)
+        return follow_async(self.store, id_, after, timeout)
 
     async def get(self, id_: str) -> JobRecord:
         """A job's record; raises JobNotFound."""
@@ -355,6 +369,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self.fanout:
+            await self.fanout.close()
         await self.store.close()
 
     async def __aenter__(self) -> AsyncClient:

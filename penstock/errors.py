@@ -13,6 +13,7 @@
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
     ├── KeyNotFound                 no API key of this id was ever made
     ├── InvalidTransition           the job is not in a state that allows this
+    ├── Dismissed                   the process stops; follow the job from elsewhere
     ├── StoreError                  Redis did not do what was asked
     │   ├── StoreUnavailable        it cannot be reached, or went away
     │   └── StoreFull               it has no memory left for new jobs
@@ -92,6 +93,10 @@ class KeyNotFound(PenstockError):
 
 class InvalidTransition(PenstockError):
     """The job's state does not allow what was asked."""
+
+
+class Dismissed(PenstockError):
+    """The process that follows a job stops; the job goes on, and can be followed from elsewhere."""
 
 
 class StoreError(PenstockError):

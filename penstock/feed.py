@@ -2,7 +2,7 @@
 
 Subscribe first, then read the Stream from the cursor, then listen; drop what was seen, read the
 Stream again where an id is missing, reconnect when the connection breaks, end at the terminal
-event. That order is written once, in `_steps`, which does no I/O: it asks for one thing at a time,
+event. That order is written once, in `reading`, which does no I/O: it asks for one thing at a time,
 and `follow` (blocking) and `follow_async` do what it asks.
 """
 
@@ -42,29 +42,33 @@ PATIENCE = 300.0
 """Seconds a reader goes on trying to reach Redis again before it gives up."""
 
 
-class _Subscribe(NamedTuple):
+class Subscribe(NamedTuple):
     """Open the channel anew. Answer: None."""
 
 
-class _Read(NamedTuple):
-    """Read the Stream. Answer: a _Page."""
+class Read(NamedTuple):
+    """Read the Stream. Answer: a Page."""
 
     after: Cursor
 
 
-class _Listen(NamedTuple):
-    """Wait for one message of the channel. Answer: its bytes, or None when the time is over."""
+class Listen(NamedTuple):
+    """Wait for one message of the channel. Answer: its event, MISSED, or None: the time is over."""
 
     timeout: float
 
 
-class _Pause(NamedTuple):
+MISSED = "missed"
+"""Some messages were let go because the reader did not take them: the Stream has them."""
+
+
+class Pause(NamedTuple):
     """Do nothing for some seconds. Answer: None."""
 
     seconds: float
 
 
-class _Page(NamedTuple):
+class Page(NamedTuple):
     """Entries after a cursor, and what the record says: its state and its terminal event's id."""
 
     events: list[Event]
@@ -72,7 +76,7 @@ class _Page(NamedTuple):
     final: bytes | None
 
 
-_Step: TypeAlias = _Subscribe | _Read | _Listen | _Pause | Event
+Step: TypeAlias = Subscribe | Read | Listen | Pause | Event
 
 
 class _Reader:
@@ -83,7 +87,7 @@ class _Reader:
         self.cursor = after
         self.ended = False
 
-    def take(self, event: Event) -> Generator[_Step, Any, None]:
+    def take(self, event: Event) -> Generator[Step, Any, None]:
         """Hand out an event unless it was seen."""
         if event.cursor > self.cursor:
             self.cursor = event.cursor
@@ -94,11 +98,11 @@ class _Reader:
         """Whether nothing can be missing before this event."""
         return event.cursor == Cursor(self.cursor.attempt, self.cursor.n + 1)
 
-    def catch_up(self) -> Generator[_Step, Any, int]:
+    def catch_up(self) -> Generator[Step, Any, int]:
         """Read the Stream to its end; how many new events there were."""
         found = 0
         while not self.ended:
-            page: _Page = yield _Read(self.cursor)
+            page: Page = yield Read(self.cursor)
             if page.state is None:
                 raise not_found(self.job)
             for event in page.events:
@@ -109,20 +113,19 @@ class _Reader:
                 break
         return found
 
-    def _is_over(self, page: _Page) -> bool:
+    def _is_over(self, page: Page) -> bool:
         if page.state is None or page.state.decode() not in TERMINAL or page.final is None:
             return False
         return Cursor.parse(page.final.decode()) <= self.cursor
 
-    def listen(self, deadline: float) -> Generator[_Step, Any, None]:
+    def listen(self, deadline: float) -> Generator[Step, Any, None]:
         """Hand out live events until the end, or until the channel has lost one."""
         while not self.ended:
-            raw: bytes | None = yield _Listen(min(SILENCE, _left(deadline)))
-            if raw is None:
-                if (yield from self.catch_up()):
+            event: Event | str | None = yield Listen(min(SILENCE, _left(deadline)))
+            if not isinstance(event, Event):
+                if (yield from self.catch_up()) and event is not MISSED:
                     return  # the channel was silent though there was news: open it anew
                 continue
-            event = decode(raw)
             if not self.is_next(event):
                 yield from self.catch_up()
             yield from self.take(event)
@@ -135,13 +138,14 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _steps(job: str, after: Cursor, timeout: float | None) -> Generator[_Step, Any, None]:
+def reading(job: str, after: Cursor, timeout: float | None) -> Generator[Step, Any, None]:
+    """The steps of one reader and the events it gets; answer each step, an Event with None."""
     reader = _Reader(job, after)
     deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
     heard: float | None = None
     while not reader.ended:
         try:
-            yield _Subscribe()
+            yield Subscribe()
             yield from reader.catch_up()
             heard = time.monotonic()
             yield from reader.listen(deadline)
@@ -149,10 +153,10 @@ def _steps(job: str, after: Cursor, timeout: float | None) -> Generator[_Step, A
         except StoreUnavailable:
             if heard is None or time.monotonic() - heard > PATIENCE:
                 raise
-            yield _Pause(min(0.5, _left(deadline)))
+            yield Pause(min(0.5, _left(deadline)))
 
 
-def _next(steps: Generator[_Step, Any, None], answer: Any) -> _Step | None:
+def advance(steps: Generator[Step, Any, None], answer: Any) -> Step | None:
     """Answer the last step and get the next one; None at the end."""
     try:
         return steps.throw(answer) if isinstance(answer, StoreUnavailable) else steps.send(answer)
@@ -160,8 +164,8 @@ def _next(steps: Generator[_Step, Any, None], answer: Any) -> _Step | None:
         return None
 
 
-def _payload(message: dict[str, Any] | None) -> bytes | None:
-    return message["data"] if message and message["type"] == "message" else None
+def _heard(message: dict[str, Any] | None) -> Event | None:
+    return decode(message["data"]) if message and message["type"] == "message" else None
 
 
 def _confirmed(message: dict[str, Any] | None) -> None:
@@ -170,18 +174,18 @@ def _confirmed(message: dict[str, Any] | None) -> None:
         raise redis.TimeoutError("no answer to SUBSCRIBE")
 
 
-def _page(range_: list[Any], fields: list[bytes | None]) -> _Page:
-    return _Page([decode(entry[1][b"event"]) for entry in range_], fields[0], fields[1])
+def _page(range_: list[Any], fields: list[bytes | None]) -> Page:
+    return Page([decode(entry[1][b"event"]) for entry in range_], fields[0], fields[1])
 
 
-def _ask(pipeline: Any, job: str, after: Cursor) -> Any:
+def ask(pipeline: Any, job: str, after: Cursor) -> Any:
     """Put both reads into one pipeline: the record first, so that it is never newer."""
     pipeline.hmget(keys.job(job), "state", "final")
     pipeline.xrange(keys.feed(job), f"({after}", "+", PAGE)
     return pipeline
 
 
-def _channel_options(url: str, retry: Any) -> dict[str, Any]:
+def channel_options(url: str, retry: Any) -> dict[str, Any]:
     """A broken channel must be heard of: redis-py's own retry would reconnect and say nothing."""
     return {**connection_options(url), "socket_timeout": None, "retry": retry}
 
@@ -196,9 +200,9 @@ def follow(
         StoreUnavailable: Redis cannot be reached, or stayed away for PATIENCE seconds.
         TimeoutError: the job did not end within `timeout` seconds.
     """
-    driver, steps, answer = _Driver(store, job), _steps(job, after, timeout), None
+    driver, steps, answer = _Driver(store, job), reading(job, after, timeout), None
     try:
-        while (step := _next(steps, answer)) is not None:
+        while (step := advance(steps, answer)) is not None:
             if isinstance(step, Event):
                 yield step
             answer = driver.answer(step)
@@ -211,28 +215,28 @@ class _Driver:
 
     def __init__(self, store: Store, job: str) -> None:
         self.store, self.job = store, job
-        options = _channel_options(store.url, Retry(NoBackoff(), 0))
+        options = channel_options(store.url, Retry(NoBackoff(), 0))
         self.client: Any = redis.Redis.from_url(store.url, **options)
         self.channel: Any = None
 
-    def answer(self, step: _Step) -> Any:
+    def answer(self, step: Step) -> Any:
         try:
             with mapped_errors(self.store.url):
                 return self.do(step)
         except StoreUnavailable as error:
             return error
 
-    def do(self, step: _Step) -> Any:
+    def do(self, step: Step) -> Any:
         match step:
-            case _Subscribe():
+            case Subscribe():
                 return self.subscribe()
-            case _Read(after):
+            case Read(after):
                 pipeline = self.store.redis.pipeline(transaction=False)
-                fields, range_ = _ask(pipeline, self.job, after).execute()
+                fields, range_ = ask(pipeline, self.job, after).execute()
                 return _page(range_, fields)
-            case _Listen(timeout):
-                return _payload(self.channel.get_message(timeout=timeout))
-            case _Pause(seconds):
+            case Listen(timeout):
+                return _heard(self.channel.get_message(timeout=timeout))
+            case Pause(seconds):
                 return time.sleep(seconds)
 
     def subscribe(self) -> None:
@@ -251,9 +255,9 @@ async def follow_async(
     store: AsyncStore, job: str, after: Cursor = START, timeout: float | None = None
 ) -> AsyncIterator[Event]:
     """As `follow`, for asyncio."""
-    driver, steps, answer = _AsyncDriver(store, job), _steps(job, after, timeout), None
+    driver, steps, answer = _AsyncDriver(store, job), reading(job, after, timeout), None
     try:
-        while (step := _next(steps, answer)) is not None:
+        while (step := advance(steps, answer)) is not None:
             if isinstance(step, Event):
                 yield step
             answer = await driver.answer(step)
@@ -266,28 +270,28 @@ class _AsyncDriver:
 
     def __init__(self, store: AsyncStore, job: str) -> None:
         self.store, self.job = store, job
-        options = _channel_options(store.url, redis.asyncio.retry.Retry(NoBackoff(), 0))
+        options = channel_options(store.url, redis.asyncio.retry.Retry(NoBackoff(), 0))
         self.client: Any = redis.asyncio.Redis.from_url(store.url, **options)
         self.channel: Any = None
 
-    async def answer(self, step: _Step) -> Any:
+    async def answer(self, step: Step) -> Any:
         try:
             with mapped_errors(self.store.url):
                 return await self.do(step)
         except StoreUnavailable as error:
             return error
 
-    async def do(self, step: _Step) -> Any:
+    async def do(self, step: Step) -> Any:
         match step:
-            case _Subscribe():
+            case Subscribe():
                 return await self.subscribe()
-            case _Read(after):
+            case Read(after):
                 pipeline = self.store.redis.pipeline(transaction=False)
-                fields, range_ = await _ask(pipeline, self.job, after).execute()
+                fields, range_ = await ask(pipeline, self.job, after).execute()
                 return _page(range_, fields)
-            case _Listen(timeout):
-                return _payload(await self.channel.get_message(timeout=timeout))
-            case _Pause(seconds):
+            case Listen(timeout):
+                return _heard(await self.channel.get_message(timeout=timeout))
+            case Pause(seconds):
                 return await asyncio.sleep(seconds)
 
     async def subscribe(self) -> None:

@@ -22,7 +22,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(settings) as app.state.client:
+        async with AsyncClient(settings, shared=True) as app.state.client:
             yield
 
     app = FastAPI(

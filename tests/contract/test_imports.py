@@ -65,7 +65,8 @@ RULES = {
         PURE, ("redis", "httpx", "celery", "asyncio", "socket", "threading", "penstock.store")
     ),
     "redis-py's errors are mapped in one place": Rule(
-        PACKAGES, ("redis",), ("penstock/store.py", "penstock/feed.py", "ops/bench/")
+        PACKAGES, ("redis",),
+        ("penstock/store.py", "penstock/feed.py", "penstock/fanout.py", "ops/bench/"),
     ),
     "httpx's errors are mapped in one place, for each of its two uses": Rule(
         PACKAGES, ("httpx",), ("worker/upstream/client.py", "worker/webhooks.py", "ops/bench/")
