@@ -37,6 +37,11 @@ def channels_of(client: Client) -> int:
     return len(client.store.redis.client_list(_type="pubsub"))
 
 
+def listening_to(client: Client, job: str) -> int:
+    """Connections that listen to this job."""
+    return int(client.store.redis.pubsub_numsub(keys.feed(job))[0][1])
+
+
 async def test_all_readers_share_one_connection_and_see_the_same(
     client: Client, shared: AsyncClient, fanout: Fanout
 ) -> None:
@@ -60,7 +65,7 @@ async def test_all_readers_share_one_connection_and_see_the_same(
         assert [event.id for event in await resumed[number]] == [e.id for e in alone][3:]
         assert [e.data for e in await collect(shared, job.id)] == [e.data for e in alone]
     await until_async(lambda: fanout.readers == 0)
-    await until_async(lambda: client.store.redis.pubsub_channels() == [])
+    await until_async(lambda: sum(listening_to(client, job.id) for job in jobs) == 0)
 
 
 async def test_a_reader_that_stalls_catches_up_and_holds_nobody_up(
@@ -107,14 +112,21 @@ async def test_a_channel_that_says_nothing_is_opened_anew(
     """A subscription that was lost unseen costs a reader some seconds, and no event."""
     monkeypatch.setattr(feed, "SILENCE", 0.1)
     job = client.submit(MESSAGES)
-    task = asyncio.create_task(collect(shared, job.id))
-    await until_async(lambda: client.store.redis.pubsub_channels() != [])
+    seen: list[str] = []
+
+    async def read() -> None:
+        async for event in shared.job(job.id).events(timeout=20):
+            seen.append(event.id)
+
+    task = asyncio.create_task(read())
+    await until_async(lambda: seen)
     await fanout._send(fanout._connection, "UNSUBSCRIBE", keys.feed(job.id))
-    await until_async(lambda: client.store.redis.pubsub_channels() == [])
+    await until_async(lambda: listening_to(client, job.id) == 0)
     speaker = await asyncio.to_thread(Speaker, client, job)
-    await until_async(lambda: client.store.redis.pubsub_channels() != [])
+    await until_async(lambda: listening_to(client, job.id) == 1)
     await asyncio.to_thread(speaker.finish)
-    assert [event.id for event in await task] == ["0-1", "1-1", "1-2"]
+    await task
+    assert seen == ["0-1", "1-1", "1-2"]
 
 
 async def test_a_message_that_is_no_event_is_passed_over(
@@ -139,10 +151,10 @@ async def test_readers_are_sent_away_when_the_process_stops(
     tasks = [asyncio.create_task(collect(shared, job.id)) for _ in range(3)]
     await until_async(lambda: fanout.readers == 3)
     fanout.dismiss()
-    for task in [*tasks, asyncio.create_task(collect(shared, job.id))]:
-        with pytest.raises(Dismissed):
-            await task
-    await until_async(lambda: client.store.redis.pubsub_channels() == [])
+    tasks.append(asyncio.create_task(collect(shared, job.id)))
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [Dismissed] * 4
+    await until_async(lambda: listening_to(client, job.id) == 0)
 
 
 async def test_what_a_reader_alone_raises_is_raised_here_too(
