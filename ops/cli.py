@@ -23,7 +23,7 @@ class Mount(NamedTuple):
 
 COMMANDS = {
     "demo": Mount("ops.local.demo:demo", "Show everything at work: one prompt, answered live."),
-    "up": Mount("ops.local.up:up", "Run a server and workers until Ctrl-C."),
+    "up": Mount("ops.local.up:up", "Run a server, workers and a gateway until Ctrl-C."),
     "submit": Mount("producers.cli:submit", "Submit a chat job."),
     "follow": Mount("producers.cli:follow", "Follow a job's answer until its end."),
     "show": Mount("producers.cli:show", "Show what Redis knows about a job."),
@@ -32,6 +32,7 @@ COMMANDS = {
     "retry": Mount("producers.cli:retry", "Run failed jobs again."),
     "usage": Mount("producers.usage:usage", "Show what tenants used, and what it cost."),
     "routes": Mount("producers.routes:routes", "Show the routes live; apply a changed file."),
+    "keys": Mount("producers.keys:keys", "Make, list and revoke the gateway's API keys."),
     "gateway": Mount("producers.gateway.cli:gateway", "Serve HTTP until Ctrl-C or SIGTERM."),
     "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
     "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),

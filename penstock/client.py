@@ -20,6 +20,7 @@ from penstock.events import START, Cursor, Event, EventType, decode
 from penstock.fanout import Fanout
 from penstock.feed import follow, follow_async
 from penstock.job import Completion, JobRecord, JobSpec
+from penstock.page import Page, Search
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore, Store, mapped_errors
@@ -196,6 +197,25 @@ class Client:
                 return
             start += page
 
+    def page(
+        self,
+        tenant: str = "default",
+        state: JobState | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """A page of a tenant's jobs, newest first, of this state and with these metadata.
+
+        Raises InvalidRequest where `after` is no cursor.
+        """
+        search = Search(tenant, state, metadata or {}, limit, after)
+        while search.page is None:
+            with mapped_errors(self.store.url):
+                found = self.store.redis.zrevrangebyscore(*search.range)
+            search.take(found, self.get_many(id_.decode() for id_, _ in found))
+        return search.page
+
     def last_event(self, id_: str) -> Event | None:
         """The newest event of a job."""
         with mapped_errors(self.store.url):
@@ -236,10 +256,16 @@ class Client:
         told, *_ = _checked(self.store.run_all(_application(self.settings)))
         return int(told)
 
-    def retry(self, id_: str) -> None:
-        """Run a failed job again; see Job.retry."""
+    def retry(self, id_: str, key: str | None = None) -> None:
+        """Run a failed job again, once for each idempotency key; see Job.retry."""
         record = self.get(id_)
-        _raise_first(self.store.run_all([commands.redrive(id_), commands.admit(record.route)]))
+        _raise_first(self.store.run_all([commands.redrive(id_, key), commands.admit(record.route)]))
+
+    def erase(self, id_: str) -> None:
+        """Remove all that is kept of a job that is over; raises JobNotFound, InvalidTransition."""
+        if not self.get_many([id_])[0]:
+            raise commands.not_found(id_)
+        self.store.run(commands.erase(id_))
 
     def close(self) -> None:
         """Close the connections."""
@@ -322,6 +348,22 @@ class AsyncClient:
                 return
             start += page
 
+    async def page(
+        self,
+        tenant: str = "default",
+        state: JobState | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page:
+        """A page of a tenant's jobs; see Client.page."""
+        search = Search(tenant, state, metadata or {}, limit, after)
+        while search.page is None:
+            with mapped_errors(self.store.url):
+                found = await self.store.redis.zrevrangebyscore(*search.range)
+            search.take(found, await self.get_many(id_.decode() for id_, _ in found))
+        return search.page
+
     async def last_event(self, id_: str) -> Event | None:
         """The newest event of a job."""
         with mapped_errors(self.store.url):
@@ -361,11 +403,25 @@ class AsyncClient:
         told, *_ = _checked(await self.store.run_all(_application(self.settings)))
         return int(told)
 
-    async def retry(self, id_: str) -> None:
-        """Run a failed job again; see Job.retry."""
+    async def retry(self, id_: str, key: str | None = None) -> None:
+        """Run a failed job again; see Client.retry."""
         record = await self.get(id_)
-        again: list[commands.Command[Any]] = [commands.redrive(id_), commands.admit(record.route)]
+        again: list[commands.Command[Any]] = [
+            commands.redrive(id_, key), commands.admit(record.route),
+        ]  # fmt: skip
         _raise_first(await self.store.run_all(again))
+
+    async def erase(self, id_: str) -> None:
+        """Remove all that is kept of a job; see Client.erase."""
+        if await self.owner(id_) is None:
+            raise commands.not_found(id_)
+        await self.store.run(commands.erase(id_))
+
+    async def owner(self, id_: str) -> str | None:
+        """The tenant of a job; None where there is no such job. Costs the same either way."""
+        with mapped_errors(self.store.url):
+            tenant = await self.store.redis.hget(keys.job(id_), "tenant")
+        return tenant.decode() if tenant else None
 
     async def close(self) -> None:
         """Close the connections."""

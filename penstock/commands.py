@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from penstock.errors import (
     InvalidRequest,
     InvalidTransition,
     JobNotFound,
+    QueueFull,
     UnknownRoute,
 )
 from penstock.events import encode
@@ -138,6 +140,11 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             return BudgetSpent(
                 f"tenant {spec.options.tenant} has spent its budget of this {rest[0]}; jobs are "
                 "taken again when the next one begins"
+            )
+        case "queue_full":
+            return QueueFull(
+                f"tenant {spec.options.tenant} has {rest[0]} jobs waiting, and no more may wait; "
+                "submit again when some have run"
             )
         case "unknown_route":
             names = ", ".join(sorted({*rest, *settings.resolved_routes}))
@@ -483,8 +490,11 @@ def survey(route: str, tenants: int = 5) -> Command[Survey | None]:
     return Command(load("survey"), [], [route, tenants, COUNTED], partial(read_survey, route))
 
 
-def redrive(id_: str) -> Command[None]:
-    """Run a failed job again. Raises JobNotFound or InvalidTransition when parsed."""
+def redrive(id_: str, key: str | None = None) -> Command[None]:
+    """Run a failed job again, once for each key.
+
+    Raises JobNotFound or InvalidTransition when parsed.
+    """
 
     def parse(reply: list[bytes]) -> None:
         if reply[0] == b"unknown":
@@ -494,7 +504,20 @@ def redrive(id_: str) -> Command[None]:
                 f"{id_} is {reply[1].decode()}; only a failed job can be run again"
             )
 
-    return Command(load("redrive"), [keys.job(id_)], [id_, secrets.token_hex(8)], parse)
+    token = blake2b(key.encode(), digest_size=8).hexdigest() if key else secrets.token_hex(8)
+    return Command(load("redrive"), [keys.job(id_)], [id_, token], parse)
+
+
+def erase(id_: str) -> Command[None]:
+    """Remove all that is kept of a job that has ended. Raises InvalidTransition when parsed."""
+
+    def parse(reply: list[bytes]) -> None:
+        if reply[0] == b"refused":
+            raise InvalidTransition(
+                f"{id_} is {reply[1].decode()}; only a job that has ended is erased. Cancel it"
+            )
+
+    return Command(load("erase"), [keys.job(id_)], [id_], parse)
 
 
 def register(

@@ -9,6 +9,7 @@
     │   ├── UnknownRoute            it names a route nobody has configured
     │   ├── IdempotencyConflict     its idempotency key belongs to a job with another body
     │   ├── BudgetSpent             its tenant has spent its budget, and jobs are not to wait
+    │   ├── QueueFull               as many of its tenant's jobs wait as may wait
     │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
     ├── KeyNotFound                 no API key of this id was ever made
@@ -77,6 +78,10 @@ class IdempotencyConflict(InvalidRequest):
 
 class BudgetSpent(InvalidRequest):
     """The tenant has spent its budget of the day or month, and `over_budget` is `reject`."""
+
+
+class QueueFull(InvalidRequest):
+    """As many of the tenant's jobs wait as its `max_waiting` allows."""
 
 
 class ConversationBusy(InvalidRequest):

@@ -15,7 +15,7 @@ CATALOGUE = {
     #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at
     #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
-    #   holder, given_back (the attempt), redriven (a token), cancel_reason, admitted_at,
+    #   holder, given_back (the attempt), redriven (tokens), cancel_reason, admitted_at,
     #   max_tokens, reserved, charged, reserved_usd (see settle.lua),
     #   told_position, told_wait (see announce.lua), asked_route (where another one has taken the
     #   job), route_reason (see divert.lua), service_tier (asked for), tier, tier_reason (see
@@ -53,6 +53,8 @@ CATALOGUE = {
     # HASH, what a tenant used on a day (UTC): <tenant>:<date>. For 400 days.
     #   "<route> <what>": jobs, prompt_tokens, completion_tokens, usd, estimated_usd
     "usage": PREFIX + "usage:",
+    # SET of the jobs that have not ended, of a tenant with `max_waiting`: <tenant>.
+    "unfinished": PREFIX + "unfinished:",
     # SET of a tenant's admitted and running jobs, on all routes: <tenant>.
     "running": PREFIX + "running:",
     # ZSET of the jobs of a conversation that have not ended, in their order: <tenant>:<name>.

@@ -59,7 +59,8 @@ def of_tenant(tenant: Tenant) -> str:
     requests = requests_rate(tenant.requests_per_minute, tenant.burst)
     tokens = tokens_rate(tenant.tokens_per_minute)
     budgets = f"{tenant.budget_day or 0:f} {tenant.budget_month or 0:f} {tenant.over_budget}"
-    return f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens} {budgets}"
+    limits = f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens} {budgets}"
+    return f"{limits} {tenant.max_waiting or 0}"
 
 
 def _rate(interval: float, at_once: float) -> str:

@@ -177,6 +177,7 @@ class Tenant(Frozen):
     budget_day: Budget | None = None
     budget_month: Budget | None = None
     over_budget: Literal["hold", "reject"] = "hold"
+    max_waiting: Count | None = None
 
     @field_validator("burst")
     @classmethod

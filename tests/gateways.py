@@ -8,17 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
 import httpx
-import uvicorn
+from fastapi.routing import APIRoute
 
 from penstock import Settings, access
 from penstock.access import Scope
 from penstock.store import Store
-from producers.gateway.server import config
+from producers.gateway import jobs
+from producers.gateway.server import Server
 from tests.processes import free_port
 from tests.waiting import until
 
@@ -29,7 +30,7 @@ class GatewayThread:
     def __init__(self, settings: Settings) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.server = uvicorn.Server(config(settings))
+        self.server = Server(settings)
         self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
 
     def __enter__(self) -> Self:
@@ -89,3 +90,16 @@ def http(url: str, key: str | None = None) -> httpx.Client:
     """A client for a gateway; errors are answers, not exceptions."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+
+
+def native_routes() -> Iterator[tuple[APIRoute, str, Scope]]:
+    """Each route of the native API with its method and the scope that its dependency asks for."""
+    for route in jobs.router.routes:
+        assert isinstance(route, APIRoute)
+        (scope,) = {
+            dependency.call.scope  # type: ignore[union-attr]
+            for dependency in route.dependant.dependencies
+            if hasattr(dependency.call, "scope")
+        }
+        for method in route.methods:
+            yield route, method, scope

@@ -53,6 +53,17 @@ def simulator(port: int) -> Child:
     )
 
 
+def gateway(url: str, host: str, port: int, env: Mapping[str, str]) -> Child:
+    """A gateway on the server of this URL."""
+    return program(
+        "gateway",
+        [*PENSTOCK, "gateway", "--host", host, "--port", str(port)],
+        env={"PENSTOCK_REDIS_URL": url, **env},
+        ready=port_answers(host, port),
+        lifeline=True,
+    )
+
+
 class Arrivals:
     """Tells when the workers we start listen: each holds a subscription to the control channel."""
 
@@ -113,6 +124,15 @@ def free_port() -> int:
     with socket.create_server((LOCALHOST, 0)) as free:
         port: int = free.getsockname()[1]
     return port
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether nobody can listen there now."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return True
+    return False
 
 
 def last_lines(log: Path) -> str:

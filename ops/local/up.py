@@ -1,4 +1,4 @@
-"""`penstock up`: an embedded server and workers in the foreground."""
+"""`penstock up`: an embedded server, workers and a gateway in the foreground."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -15,6 +17,8 @@ from ops.local.fleet import (
     SPARE_SECONDS,
     Arrivals,
     free_port,
+    gateway,
+    is_taken,
     require_server,
     simulated_routes,
     simulator,
@@ -33,7 +37,7 @@ BY_SIGNAL = 128
 @click.option("--simulate", is_flag=True, help="Run the simulated upstream, and ask only that.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
 def up(simulate: bool, workers: int) -> None:
-    """Run a server and workers until Ctrl-C; data is kept in .penstock/.
+    """Run a server, workers and a gateway until Ctrl-C; data is kept in .penstock/.
 
     A server named by PENSTOCK_REDIS_URL is used in place of the embedded one. PENSTOCK_STATE_DIR
     names another directory for the data. What crashes is started again.
@@ -79,7 +83,26 @@ class Plant:
             first.append(simulator(self.port))
         ready = Arrivals(self.url).at_least(self.workers)
         numbers = range(1, self.workers + 1)
-        return [first, [worker(n, self.url, self._environment(n), ready, None) for n in numbers]]
+        workers = [worker(n, self.url, self._environment(n), ready, None) for n in numbers]
+        return [first, workers, [] if self._no_gateway else [self._gateway()]]
+
+    def _gateway(self) -> Child:
+        environment = self._environment(self.workers + 1)
+        return gateway(self.url, self.settings.gateway_host, self._gateway_port, environment)
+
+    @cached_property
+    def _gateway_port(self) -> int:
+        return self.settings.gateway_port or free_port()
+
+    @cached_property
+    def _no_gateway(self) -> str:
+        """Why there is no gateway; "" where there is one."""
+        port = self._gateway_port
+        if not find_spec("fastapi"):
+            return "none: pip install 'penstock[gateway]'"
+        if is_taken(self.settings.gateway_host, port):
+            return f"none: port {port} is taken; set PENSTOCK_GATEWAY_PORT to another"
+        return ""
 
     def _environment(self, number: int) -> dict[str, str]:
         """What the worker of this number, from 1 on, has otherwise than we."""
@@ -99,6 +122,7 @@ class Plant:
             f"server    {self.settings.model_copy(update={'redis_url': self.url}).safe_url}",
             *self._upstream_lines(),
             f"workers   {self.workers}",
+            f"gateway   {self._no_gateway or self._gateway_url()}",
             'submit    penstock submit "Hello!" --follow',
             f"watch     {self._watch_command()}",
             "stop      Ctrl-C",
@@ -106,6 +130,9 @@ class Plant:
         if not self.settings.redis_url:
             lines.insert(1, f"data      {_short(self.settings.state_dir)}/")
         return ["penstock is up", *(f"  {line}" for line in lines), *self._warnings()]
+
+    def _gateway_url(self) -> str:
+        return f"http://{self.settings.gateway_host}:{self._gateway_port}"
 
     def _upstream_lines(self) -> list[str]:
         if self.port:

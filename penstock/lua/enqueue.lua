@@ -16,6 +16,7 @@
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"busy", id}                      the conversation is at this job, and was not to wait
 --       {"over_budget", "day" | "month"}  the tenant has spent its budget, and is not to wait
+--       {"queue_full", most}              so many of the tenant's jobs wait already
 --       {"unknown_route", name...}        with the routes there are
 
 -- Jobs of one call come one after the other too: a microsecond apart.
@@ -44,10 +45,23 @@ local function remember(tenant, route)
   redis.call('SADD', KEY.tenants, tenant)
 end
 
+local limits_of = {}
+local function limits_for(tenant)
+  limits_of[tenant] = limits_of[tenant] or read_tenant(tenant)
+  return limits_of[tenant]
+end
+
+local function is_full(tenant)
+  local most = limits_for(tenant).max_waiting
+  if most == 0 then return false end
+  local unfinished = redis.call('SCARD', KEY.unfinished .. tenant)
+  return unfinished - redis.call('SCARD', KEY.running .. tenant) >= most
+end
+
 local over = {}
 local function is_over_budget(tenant)
   if over[tenant] == nil then
-    local limits = read_tenant(tenant)
+    local limits = limits_for(tenant)
     over[tenant] = limits.rejects and spent_period(limits, read_spent(tenant, now)) or false
   end
   return over[tenant]
@@ -68,6 +82,7 @@ local function enqueue(at, last)
   if seen then return seen end
   local period = is_over_budget(tenant)
   if period then return {'over_budget', period} end
+  if is_full(tenant) then return {'queue_full', limits_for(tenant).max_waiting} end
   local conversation = ARGV[at + 9]
   if conversation ~= '' then
     local busy = make_way(tenant, conversation, ARGV[at + 10], now)
@@ -89,6 +104,7 @@ local function enqueue(at, last)
     redis.call('ZADD', KEY.deadlines, deadline, id)
   end
   redis.call('ZADD', KEY.jobs .. tenant, stamp(now), id)
+  if limits_for(tenant).max_waiting > 0 then redis.call('SADD', KEY.unfinished .. tenant, id) end
   remember(tenant, route)
   if state == 'scheduled' then
     redis.call('HSET', record, 'available_at', stamp(available))

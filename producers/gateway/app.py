@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from penstock import AsyncClient, PenstockError, Settings
-from producers.gateway import answer, jobs
+from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
 from producers.gateway.problem import Problem, problem_of
 
@@ -36,12 +38,25 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(jobs.router)
+    app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
     app.add_exception_handler(PenstockError, _on_error)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_middleware(Door, settings=settings)
+    if settings.gateway_origins:
+        _admit_pages(app, settings.gateway_origins)
     return app
+
+
+def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=["Location", "Retry-After"],
+    )
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

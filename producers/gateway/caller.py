@@ -13,13 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from penstock import AsyncClient, Settings, access
 from penstock.access import Scope, Visit
-from penstock.commands import not_found
-from penstock.job import JobRecord
 from producers.gateway.problem import Problem
 
 BEARER = HTTPBearer(auto_error=False, description="An API key: `penstock keys create`.")
@@ -50,11 +48,9 @@ class Caller(NamedTuple):
             raise Problem(403, "foreign_tenant", "only a key of scope admin may name a tenant")
         return named
 
-    def own(self, record: JobRecord) -> JobRecord:
-        """The record; raises JobNotFound where it is another's, as if there were none."""
-        if record.tenant != self.tenant and Scope.ADMIN not in self.scopes:
-            raise not_found(record.id)
-        return record
+    def may_touch(self, tenant: str) -> bool:
+        """Whether jobs of this tenant are the caller's to see."""
+        return tenant == self.tenant or Scope.ADMIN in self.scopes
 
 
 def client_of(request: Request) -> AsyncClient:
@@ -73,12 +69,33 @@ def asking(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     async def caller(request: Request, queue: Queue, shown: Shown) -> Caller:
         return await identify(request, queue, shown.credentials if shown else None, scope)
 
+    caller.scope = scope  # type: ignore[attr-defined]  # for whoever lists who may do what
     return caller
 
 
 Submitter = Annotated[Caller, Depends(asking(Scope.SUBMIT))]
 Reader = Annotated[Caller, Depends(asking(Scope.READ))]
 Canceller = Annotated[Caller, Depends(asking(Scope.CANCEL))]
+
+Token = Annotated[str | None, Query(description="A stream token, in place of an API key.")]
+
+
+async def watching(
+    request: Request, queue: Queue, shown: Shown, id_: Annotated[str, Path(alias="id")],
+    token: Token = None,
+) -> Caller:  # fmt: skip
+    """A dependency: who may read this job's events, by a key or by a stream token."""
+    if token is None:
+        return await identify(request, queue, shown.credentials if shown else None, Scope.READ)
+    loan = await queue.store.run(access.redeem(token))
+    if loan is None or loan.job != id_:
+        text = "this stream token is not valid for this job, or not any more; ask for a new one"
+        raise Problem(401, "invalid_token", text, {"WWW-Authenticate": "Bearer"})
+    return Caller(loan.tenant, frozenset({Scope.READ}), "")
+
+
+watching.scope = Scope.READ  # type: ignore[attr-defined]
+Watcher = Annotated[Caller, Depends(watching)]
 
 
 async def identify(request: Request, queue: AsyncClient, key: str | None, scope: Scope) -> Caller:

@@ -1,72 +1,234 @@
-"""The native API: jobs as resources."""
+"""The native API: jobs as resources. Other people's jobs look like none at all."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
-from penstock import AsyncClient, Cursor
+from penstock import AsyncClient, AsyncJob, Cursor, Dismissed, JobState, access
+from penstock.access import Loan
+from penstock.commands import not_found
 from penstock.job import JobRecord
-from producers.gateway import answer, stream
+from producers.gateway import answer, documents, stream
 from producers.gateway.body import json_body
-from producers.gateway.caller import Caller, Queue, Reader, Submitter
+from producers.gateway.caller import Caller, Canceller, Queue, Reader, Submitter, Watcher
+from producers.gateway.documents import errors
 from producers.gateway.problem import Problem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+MAX_WAIT = 300
+"""Seconds; what stands between often cuts a silent connection after so long."""
+
+TOKEN_TTL, MAX_TOKEN_TTL = 300, 3600
+"""Seconds."""
+
 Body = Annotated[dict[str, Any], Depends(json_body)]
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+Id = Annotated[str, Path(alias="id", openapi_examples={"job": {"value": documents.ID}})]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="The same key gives the same result."),
+]
+Wait = Annotated[
+    float, Query(ge=0, le=MAX_WAIT, description="Seconds to hold until the job is over.")
+]
+After = Annotated[str | None, Query(description="Only events after this cursor, an event's id.")]
+LastEventId = Annotated[
+    str | None, Header(description="As `after`, and goes before; browsers send it.")
+]
+Metadata = Annotated[
+    list[str] | None,
+    Query(description="KEY=VALUE, repeatable: only jobs with these metadata.", max_length=20),
+]
 
 
-@router.post("", status_code=202)
+@router.post(
+    "", status_code=202, response_model=documents.JobDocument,
+    responses={
+        200: {"model": documents.JobDocument, "description": "It is over: see `outcome`."},
+        **errors(408, 409, 413, 415, 422),
+    },
+    openapi_extra=documents.body(documents.JOB, documents.JOB_EXAMPLE, required=True),
+)  # fmt: skip
 async def submit(
-    caller: Submitter, queue: Queue, body: Body, idempotency_key: IdempotencyKey = None
-) -> Response:
-    """Submit a job."""
+    request: Request, caller: Submitter, queue: Queue, body: Body,
+    idempotency_key: IdempotencyKey = None, wait: Wait = 0,
+) -> Response:  # fmt: skip
+    """Submit a job.
+
+    The answer is 202 as soon as the job is safe. With `wait` it is held until the job is over (then
+    it is 200, with the outcome) or the time is.
+    """
+    if wait and not caller.may(access.Scope.READ):
+        raise Problem(403, "scope_missing", "to wait for the answer takes a key of scope read")
     fields = {**body, "tenant": caller.tenant_of(body.get("tenant"))}
     if idempotency_key:
         fields["idempotency_key"] = idempotency_key
     (job,) = await queue.submit_many([fields])
+    if wait:
+        request.state.passage.allow(wait)
+        await ended(job, wait)
     record = await job.record()
-    return answer.json(document(record), 202, {"Location": f"/v1/jobs/{job.id}"})
+    status = 200 if wait and record.state.is_terminal else 202
+    return answer.json(document(record), status, {"Location": f"/v1/jobs/{job.id}"})
 
 
-@router.get("/{id}")
-async def show(caller: Reader, queue: Queue, id: str) -> Response:  # noqa: A002
-    """What is known of a job."""
-    return answer.json(document(await owned(caller, queue, id)))
+@router.get("", response_model=documents.JobPage, responses=errors())
+async def list_jobs(
+    caller: Reader, queue: Queue,
+    state: Annotated[JobState | None, Query()] = None,
+    metadata: Metadata = None,
+    tenant: Annotated[str | None, Query(description="Another's takes scope admin.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> Response:  # fmt: skip
+    """List jobs, newest first.
+
+    A page that is filtered may be short though there are more: go on while there is a `next`.
+    """
+    owner = caller.tenant_of(tenant)
+    page = await queue.page(owner, state, _pairs(metadata or []), limit, after)
+    listed = [document(record, whole=False) for record in page.records]
+    return answer.json({"object": "list", "data": listed, "next": page.next})
 
 
-@router.get("/{id}/events")
+@router.get("/{id}", response_model=documents.JobDocument, responses=errors(404))
+async def show(caller: Reader, queue: Queue, id_: Id) -> Response:
+    """Show a job, with its outcome once it is over."""
+    return answer.json(document(await owned(caller, queue, id_)))
+
+
+@router.get("/{id}/events", response_class=Response, responses={**documents.EVENTS, **errors(404)})
 async def events(
-    caller: Reader,
-    queue: Queue,
-    id: str,  # noqa: A002
-    after: Annotated[str | None, Query()] = None,
-    last_event_id: Annotated[str | None, Header()] = None,
+    caller: Watcher, queue: Queue, id_: Id, after: After = None, last_event_id: LastEventId = None
 ) -> Response:
-    """A job's events, live until its end."""
-    await owned(caller, queue, id)
-    return stream.response(queue.job(id).events(after=cursor(last_event_id or after)))
+    """Follow a job, as server-sent events.
+
+    From the first event, or after a cursor; live, until the terminal event. A feed that was read to
+    its end is 204, at which browsers stop coming back.
+    """
+    record = await owned(caller, queue, id_)
+    cursor = _cursor(last_event_id or after)
+    if cursor and record.final and cursor >= Cursor.parse(record.final):
+        return Response(status_code=204)
+    assert queue.fanout  # noqa: S101 - the gateway's client shares one
+    return stream.response(queue.fanout.batches(id_, cursor or Cursor(0, 0)))
 
 
-def cursor(text: str | None) -> Cursor | None:
-    """A place in a feed; raises Problem."""
+@router.post(
+    "/{id}/cancel", status_code=202, response_model=documents.JobDocument,
+    responses=errors(404, 408, 413),
+)  # fmt: skip
+async def cancel(
+    caller: Canceller, queue: Queue, id_: Id, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Stop a job, whether it waits or runs.
+
+    A running job is `running` until its worker has stopped it. One that is over stays as it is, so
+    this may be repeated, with a key or without.
+    """
+    await check_owner(caller, queue, id_)
+    await queue.cancel(id_)
+    return answer.json(document(await owned(caller, queue, id_)), 202)
+
+
+@router.post(
+    "/{id}/retry", status_code=202, response_model=documents.JobDocument,
+    responses=errors(404, 408, 409, 413),
+)  # fmt: skip
+async def retry(
+    caller: Submitter, queue: Queue, id_: Id, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Run a failed job again, once for each key."""
+    await check_owner(caller, queue, id_)
+    await queue.retry(id_, idempotency_key)
+    return answer.json(document(await owned(caller, queue, id_)), 202)
+
+
+@router.delete("/{id}", status_code=204, response_class=Response, responses=errors(404, 409))
+async def erase(caller: Canceller, queue: Queue, id_: Id) -> Response:
+    """Erase a job that is over: its request, its answer and its feed."""
+    await check_owner(caller, queue, id_)
+    await queue.erase(id_)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{id}/token", status_code=201, response_model=documents.StreamToken,
+    responses=errors(404, 408, 413, 415),
+    openapi_extra=documents.body(documents.TOKEN, {"ttl": TOKEN_TTL}, required=False),
+)  # fmt: skip
+async def lend(
+    caller: Reader, queue: Queue, id_: Id, body: Body, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Make a token with which a browser can follow this job, and do nothing else.
+
+    It works as `?token=`, because an EventSource sends no headers. Each call gives another one;
+    those before work on, so this may be repeated, with a key or without.
+    """
+    tenant, ttl, token = await check_owner(caller, queue, id_), _ttl(body), access.new_token()
+    await queue.store.run(access.lend(token, Loan(tenant, id_), ttl))
+    path = f"/v1/jobs/{id_}/events?token={token}"
+    made = {"object": "stream_token", "token": token, "job": id_, "expires_in": ttl, "events": path}
+    return answer.json(made, 201)
+
+
+async def ended(job: AsyncJob, seconds: float) -> None:
+    """Wait for the job's end, at most so long."""
+    try:
+        async for _ in job.events(timeout=seconds):
+            pass
+    except (TimeoutError, Dismissed):
+        return
+
+
+async def check_owner(caller: Caller, queue: AsyncClient, id_: str) -> str:
+    """The tenant of a job that the caller may touch; raises JobNotFound.
+
+    Another's job costs as long as none: nobody learns from the clock that there is one.
+    """
+    owner = await queue.owner(id_)
+    if owner is None or not caller.may_touch(owner):
+        raise not_found(id_)
+    return owner
+
+
+async def owned(caller: Caller, queue: AsyncClient, id_: str) -> JobRecord:
+    """A job of the caller's, without its request; raises JobNotFound."""
+    await check_owner(caller, queue, id_)
+    (record,) = await queue.get_many([id_])
+    if record is None:
+        raise not_found(id_)
+    return record
+
+
+def document(record: JobRecord, whole: bool = True) -> dict[str, Any]:
+    """A job as the API shows it."""
+    path = f"/v1/jobs/{record.id}"
+    links = {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"}
+    fields = record.model_dump(mode="json", exclude=None if whole else {"outcome"})
+    return {"object": "job", **fields, "links": links}
+
+
+def _cursor(text: str | None) -> Cursor | None:
     try:
         return Cursor.parse(text) if text else None
     except ValueError as error:
         raise Problem(400, "invalid_cursor", str(error)) from None
 
 
-async def owned(caller: Caller, queue: AsyncClient, id_: str) -> JobRecord:
-    """A job of the caller's; raises JobNotFound."""
-    return caller.own(await queue.get(id_))
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise Problem(400, "invalid_request", "invalid request: metadata: write KEY=VALUE")
+    return {key: value for key, _, value in pairs}
 
 
-def document(record: JobRecord) -> dict[str, Any]:
-    """A job as the API shows it."""
-    path = f"/v1/jobs/{record.id}"
-    links = {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"}
-    return {"object": "job", **record.model_dump(mode="json"), "links": links}
+def _ttl(body: dict[str, Any]) -> int:
+    ttl = body.get("ttl", TOKEN_TTL)
+    if body.keys() - {"ttl"} or type(ttl) is not int or not 1 <= ttl <= MAX_TOKEN_TTL:
+        text = f"invalid request: ttl is whole seconds, 1 to {MAX_TOKEN_TTL}, and all there is"
+        raise Problem(400, "invalid_request", text)
+    return ttl

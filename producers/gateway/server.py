@@ -6,9 +6,11 @@ import contextlib
 import socket
 
 import uvicorn
+from prometheus_client import start_http_server
 
 from penstock import ConfigurationError, Settings, access
 from penstock.store import Store
+from producers.gateway import telemetry
 from producers.gateway.app import create_app
 from producers.gateway.caller import is_loopback
 
@@ -18,41 +20,61 @@ def run(settings: Settings) -> int:
 
     Raises:
         StoreUnavailable: Redis cannot be reached.
-        ConfigurationError: the port is taken, or the host is not ours; or it is not this machine's
+        ConfigurationError: a port is taken, or the host is not ours; or it is not this machine's
             alone, and there is no API key.
     """
     check_private(settings)
-    server = uvicorn.Server(config(settings))
     with listening(settings.gateway_host, settings.gateway_port) as listener:
-        server.run([listener])
+        if settings.metrics_port:
+            _serve_metrics(settings.metrics_port)
+        url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
+        telemetry.log("gateway_started", url=url, server=settings.safe_url)
+        server = Server(settings)
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on when all is done
+            server.run([listener])
+    telemetry.log("gateway_stopped")
     return 0
+
+
+class Server(uvicorn.Server):
+    """Sends its readers away before it waits for what is still open."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        super().__init__(
+            uvicorn.Config(
+                self.app,
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                workers=1,
+                proxy_headers=False,
+                forwarded_allow_ips="",  # else uvicorn reads it from the environment
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: streams end, and their readers come back to another gateway with their cursors."""
+        client = getattr(self.app.state, "client", None)
+        if client and client.fanout:
+            client.fanout.dismiss()
+        await super().shutdown(sockets)
 
 
 def check_private(settings: Settings) -> None:
     """Raise ConfigurationError where anybody could come in."""
     with contextlib.closing(Store(settings.server_url)) as store:
-        is_open = not store.run(access.roll())
-    if is_open and not is_loopback(settings.gateway_host):
+        if store.run(access.roll()):
+            return
+    if not is_loopback(settings.gateway_host):
         raise ConfigurationError(
             f"there is no API key yet, so anybody who reaches {settings.gateway_host} could use "
             "the gateway. Make one with `penstock keys create`, or listen on 127.0.0.1"
         )
-
-
-def config(settings: Settings) -> uvicorn.Config:
-    """How uvicorn runs; everything it could read from the environment is said."""
-    return uvicorn.Config(
-        create_app(settings),
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        workers=1,
-        proxy_headers=False,
-        forwarded_allow_ips="",
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
-    )
+    telemetry.log("gateway_open")
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -64,3 +86,10 @@ def listening(host: str, port: int) -> socket.socket:
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {error.strerror}. Choose another with --port"
         ) from None
+
+
+def _serve_metrics(port: int) -> None:
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise ConfigurationError(f"cannot serve metrics on port {port}: {error}") from None

@@ -52,7 +52,12 @@ def penstock(directory: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [PENSTOCK, *arguments],
             cwd=directory,
-            env={**os.environ, "TMPDIR": str(directory), **environment},
+            env={
+                **os.environ,
+                "TMPDIR": str(directory),
+                "PENSTOCK_GATEWAY_PORT": "0",
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

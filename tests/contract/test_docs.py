@@ -8,6 +8,9 @@ from pathlib import Path
 from penstock.events import EventType
 from penstock.settings import Prices, RouteOverrides, Settings, Tenant, Timeouts
 from penstock.state import TRANSITIONS, JobState
+from producers.gateway import problem
+from producers.gateway import telemetry as gateway_telemetry
+from tests.gateways import native_routes
 from worker import telemetry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -98,6 +101,35 @@ def test_the_log_lines_are_documented() -> None:
     table = rows("operations.md", "| action | level | meaning |")
     shown = {names(row[0])[0]: row[1] for row in table}
     assert shown == {name: action.level for name, action in telemetry.ACTIONS.items()}
+
+
+def test_the_gateways_log_lines_are_documented() -> None:
+    """docs/http-api.md has each action that a gateway logs, with its level."""
+    table = rows("http-api.md", "| action of a gateway | level | meaning |")
+    shown = {names(row[0])[0]: row[1] for row in table}
+    assert shown == {name: action.level for name, action in gateway_telemetry.ACTIONS.items()}
+
+
+def test_the_gateways_metrics_are_documented() -> None:
+    """docs/http-api.md has each metric with its labels."""
+    table = rows("http-api.md", "| metric of a gateway | labels | meaning |")
+    shown = {names(row[0])[0]: tuple(names(row[1])) for row in table}
+    metrics = [v for v in vars(gateway_telemetry).values() if hasattr(v, "_labelnames")]
+    assert shown == {metric._name: metric._labelnames for metric in metrics}
+
+
+def test_the_gateways_errors_are_documented() -> None:
+    """docs/http-api.md has each status with its type."""
+    table = rows("http-api.md", "| status | type | when |")
+    assert {int(row[0]): names(row[1])[0] for row in table} == problem.TYPES
+
+
+def test_the_gateways_routes_are_documented() -> None:
+    """docs/http-api.md has each request of the native API with the scope that it takes."""
+    table = rows("http-api.md", "| request | scope | answers |")
+    assert {names(row[0])[0]: names(row[1])[0] for row in table} == {
+        f"{method} {route.path}": str(scope) for route, method, scope in native_routes()
+    }
 
 
 def test_the_metrics_are_documented() -> None:

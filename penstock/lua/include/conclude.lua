@@ -12,6 +12,7 @@ local function conclude(job, record, state, n, now, data, used)
   settle(job, record, now, used)
   account(record, used, true, now)
   withdraw(job, record)
+  redis.call('SREM', KEY.unfinished .. record.tenant, job)
   leave_line(job, record)
   local ttl = record.result_ttl
   redis.call('EXPIRE', KEY.job .. job, ttl)

@@ -3,19 +3,20 @@
 local EVERYBODY = '*'
 
 -- weight, concurrency (0: no limit), requests and tokens (rates) and what was paid for, budgets in
--- USD (0: none), and whether what is over budget is rejected.
+-- USD (0: none), whether what is over budget is rejected, and how many jobs may wait (0: any number).
 local function read_tenant(tenant)
   local limits = redis.call('HMGET', KEY.limits, tenant, EVERYBODY)
   local text = limits[1] or limits[2]
-  if not text then return { weight = 1, concurrency = 0 } end
-  local weight, concurrency, requests, tokens, day, month, over =
-    string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+) (%S+) (%S+) (%S+)$')
+  if not text then return { weight = 1, concurrency = 0, max_waiting = 0 } end
+  local weight, concurrency, requests, tokens, day, month, over, waiting =
+    string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+) (%S+) (%S+) (%S+) (%S+)$')
   local paid = redis.call('HMGET', KEY.tenant .. tenant, 'requests_paid', 'tokens_paid')
   return {
     weight = tonumber(weight), concurrency = tonumber(concurrency),
     requests = read_rate(requests), tokens = read_rate(tokens),
     requests_paid = tonumber(paid[1] or 0), tokens_paid = tonumber(paid[2] or 0),
     budget_day = tonumber(day), budget_month = tonumber(month), rejects = over == 'reject',
+    max_waiting = tonumber(waiting),
   }
 end
 
