@@ -29,7 +29,8 @@ class GatewayThread:
 
     def __init__(self, settings: Settings) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.address: tuple[str, int] = self.listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
         self.server = Server(settings)
         self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
 
@@ -39,7 +40,7 @@ class GatewayThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.should_exit = self.server.force_exit = True
+        self.server.should_exit = True
         self.thread.join(timeout=10)
 
 

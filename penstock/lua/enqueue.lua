@@ -82,7 +82,7 @@ local function enqueue(at, last)
   if seen then return seen end
   local period = is_over_budget(tenant)
   if period then return {'over_budget', period} end
-  if is_full(tenant) then return {'queue_full', limits_for(tenant).max_waiting} end
+  if is_full(tenant) then return {'queue_full', tostring(limits_for(tenant).max_waiting)} end
   local conversation = ARGV[at + 9]
   if conversation ~= '' then
     local busy = make_way(tenant, conversation, ARGV[at + 10], now)

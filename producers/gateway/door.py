@@ -62,6 +62,7 @@ class Passage:
         self._began = time.monotonic()
         self._bytes = 0
         self._status = 0
+        self._is_refused = False
         self.is_whole = False
 
     def allow(self, seconds: float) -> None:
@@ -82,7 +83,8 @@ class Passage:
     async def send(self, message: Message) -> None:
         """The answer as it goes out."""
         if message["type"] == "http.response.start":
-            self.clock.reschedule(None)
+            if not self._is_refused:
+                self.clock.reschedule(None)
             self._status = message["status"]
             message["headers"] = [*message.get("headers", ()), *HEADERS]
             self._count()
@@ -92,6 +94,7 @@ class Passage:
         """Answer with an error, or where the answer had begun, break it off."""
         if self._status:
             raise ConnectionError("an answer broke off")
+        self._is_refused = True
         response = answer.of_problem(self._scope["path"], problem)
         await response(self._scope, self._receive, self.send)
 

@@ -2,10 +2,61 @@
 
 from __future__ import annotations
 
-from tests.gateways import GatewayThread, http
-from tests.processes import Started
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
 
-BODY = {"messages": [{"role": "user", "content": "Hello!"}]}
+import httpx
+import pytest
+
+from penstock import Client, Settings
+from penstock.commands import register
+from penstock.settings import Tenant
+from penstock.store import Store
+from producers.gateway.stream import HEARTBEAT
+from tests.gateways import GatewayThread, http
+from tests.integration.feeds import MESSAGES, Speaker
+from tests.processes import Started
+from tests.waiting import until
+from worker.dispatch import CELERY_VERSION, render_template
+
+BODY = {"messages": MESSAGES}
+
+
+@pytest.fixture
+def api(gateway: GatewayThread, registered: None) -> Iterator[httpx.Client]:
+    """A client of a gateway without keys; jobs are admitted, and run by whoever claims them."""
+    with http(gateway.url) as api:
+        yield api
+
+
+def submit(api: httpx.Client, **fields: Any) -> dict[str, Any]:
+    answer = api.post("/v1/jobs", json={**BODY, **fields})
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def events_of(api: httpx.Client, job: str, **options: Any) -> list[dict[str, Any]]:
+    """A whole stream, parsed as the specification says; each event is checked against its data."""
+    answer = api.get(f"/v1/jobs/{job}/events", **options)
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    found = []
+    for block in answer.text.split("\n\n")[:-1]:
+        lines = [line for line in block.split("\n") if not line.startswith((":", "retry:"))]
+        fields = dict(line.split(": ", 1) for line in lines)
+        event = json.loads(fields["data"])
+        assert (fields["id"], fields["event"]) == (event["id"], event["type"])
+        found.append(event)
+    return found
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error, whose body is as documented."""
+    error = answer.json()["error"]
+    assert set(error) == {"type", "code", "message"}
+    return answer.status_code, error["code"]
 
 
 def test_a_job_goes_in_and_its_events_come_out(
@@ -20,8 +71,295 @@ def test_a_job_goes_in_and_its_events_come_out(
         assert accepted.headers["location"] == links["self"]
         with client.stream("GET", links["events"]) as stream:
             kinds = [line for line in stream.iter_lines() if line.startswith("event: ")]
-        assert kinds[0] == "event: queued"
-        assert kinds[-1] == "event: completed"
+        assert (kinds[0], kinds[-1]) == ("event: queued", "event: completed")
         record = client.get(links["self"]).json()
-    assert record["state"] == "completed"
+        waited = client.post("/v1/jobs?wait=30", json=BODY)
+    assert record["state"] == waited.json()["state"] == "completed"
     assert record["outcome"]["choices"][0]["message"]["content"]
+    assert waited.status_code == 200
+    assert waited.json()["outcome"]["object"] == "chat.completion"
+
+
+def test_waiting_ends_with_its_time(api: httpx.Client) -> None:
+    """A job that is not over in time answers 202, and goes on."""
+    answer = api.post("/v1/jobs?wait=0.05", json=BODY)
+    assert (answer.status_code, answer.json()["state"]) == (202, "admitted")
+
+
+def test_a_stream_is_joined_anywhere(api: httpx.Client, client: Client) -> None:
+    """From the start, behind `after`, behind Last-Event-ID (it goes before), after the end."""
+    job = submit(api)["id"]
+    speaker = Speaker(client, client.job(job))
+    speaker.say("a", "b\n\nc")
+    speaker.finish()
+    whole = events_of(api, job)
+    assert whole == [json.loads(raw) for raw in _stored(client, job)]
+    assert events_of(api, job, params={"after": "1-2"}) == whole[3:]
+    headers = {"Last-Event-ID": "1-3"}
+    assert events_of(api, job, headers=headers, params={"after": "0-1"}) == whole[4:]
+    assert api.get(f"/v1/jobs/{job}/events?after={whole[-1]['id']}").status_code == 204
+    assert error_of(api.get(f"/v1/jobs/{job}/events?after=x")) == (400, "invalid_cursor")
+
+
+def _stored(client: Client, job: str) -> list[bytes]:
+    return [entry[1][b"event"] for entry in client.store.redis.xrange(f"penstock:feed:{job}")]
+
+
+def test_a_silent_stream_beats_without_ending_an_event(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats are comments with no blank line, so no parser takes one for an event's end."""
+    monkeypatch.setattr("penstock.feed.SILENCE", 0.05)
+    job = submit(api)["id"]
+    received = b""
+    with api.stream("GET", f"/v1/jobs/{job}/events") as stream:
+        for chunk in stream.iter_raw():
+            received += chunk
+            if received.endswith(3 * HEARTBEAT):
+                break
+    assert received.count(b"\n\n") == received.count(b"data: ") == 1
+
+
+def test_the_same_key_gives_the_same_job(api: httpx.Client) -> None:
+    """Idempotency-Key goes before the body's own; another body with it is refused."""
+    answers = [
+        api.post("/v1/jobs", json=BODY, headers={"Idempotency-Key": "k"}).json() for _ in range(2)
+    ]
+    assert answers[0]["id"] == answers[1]["id"] == submit(api, idempotency_key="k")["id"]
+    other = api.post("/v1/jobs", json={**BODY, "n": 2}, headers={"Idempotency-Key": "k"})
+    assert error_of(other) == (422, "idempotency_conflict")
+
+
+def test_jobs_are_listed_in_pages(api: httpx.Client) -> None:
+    """Newest first, every job once, filtered by state and metadata; the next page is `next`."""
+    jobs = [submit(api, metadata={"n": str(n % 2), "team": "blue"})["id"] for n in range(10)]
+    api.post(f"/v1/jobs/{jobs[0]}/cancel")
+    assert list(_pages(api, limit=3)) == jobs[::-1]
+    assert list(_pages(api, limit=2, metadata=["n=1", "team=blue"])) == jobs[1::2][::-1]
+    assert list(_pages(api, limit=2, state="cancelled")) == jobs[:1]
+    assert list(_pages(api, limit=2, metadata="team=red")) == []
+    assert error_of(api.get("/v1/jobs?after=x")) == (400, "invalid_request")
+    assert error_of(api.get("/v1/jobs?metadata=x")) == (400, "invalid_request")
+    assert error_of(api.get("/v1/jobs?state=x")) == (400, "invalid_request")
+
+
+def _pages(api: httpx.Client, **params: Any) -> Iterator[str]:
+    after: dict[str, str] = {}
+    while True:
+        page = api.get("/v1/jobs", params={**params, **after}).json()
+        assert len(page["data"]) <= params["limit"]
+        assert all("outcome" not in job for job in page["data"])
+        yield from (job["id"] for job in page["data"])
+        if page["next"] is None:
+            return
+        after = {"after": page["next"]}
+
+
+def test_a_job_is_cancelled_and_erased(api: httpx.Client, client: Client) -> None:
+    """Waiting at once, running by its worker; only what is over can be erased, and is gone then."""
+    job = submit(api, idempotency_key="k")["id"]
+    Speaker(client, client.job(job))
+    assert api.post(f"/v1/jobs/{job}/cancel").json()["state"] == "running"
+    assert error_of(api.delete(f"/v1/jobs/{job}")) == (409, "invalid_transition")
+    waiting = submit(api)["id"]
+    assert api.post(f"/v1/jobs/{waiting}/cancel").json()["state"] == "cancelled"
+    assert api.post(f"/v1/jobs/{waiting}/cancel").status_code == 202
+    assert api.delete(f"/v1/jobs/{waiting}").status_code == 204
+    assert error_of(api.delete(f"/v1/jobs/{waiting}")) == (404, "job_not_found")
+    assert error_of(api.get(f"/v1/jobs/{waiting}")) == (404, "job_not_found")
+    assert [key for key in client.store.redis.scan_iter() if waiting.encode() in key] == []
+    assert list(_pages(api, limit=10)) == [job]
+
+
+def test_an_erased_job_frees_its_idempotency_key(api: httpx.Client, client: Client) -> None:
+    """Nothing is left that points at it; the same key makes a new job."""
+    job = submit(api, idempotency_key="k")["id"]
+    client.cancel(job)
+    client.erase(job)
+    assert submit(api, idempotency_key="k")["id"] != job
+
+
+def test_a_failed_job_is_run_again_once_for_each_key(api: httpx.Client, client: Client) -> None:
+    """A retry that is repeated with its key, however late, does not run the job once more."""
+    job = submit(api)["id"]
+    Speaker(client, client.job(job)).fail()
+    for key in ("one", "two"):
+        again = api.post(f"/v1/jobs/{job}/retry", headers={"Idempotency-Key": key})
+        assert (again.status_code, again.json()["state"]) == (202, "admitted")
+        Speaker(client, client.job(job), holder=key).fail()
+    late = api.post(f"/v1/jobs/{job}/retry", headers={"Idempotency-Key": "one"})
+    assert (late.status_code, late.json()["state"]) == (202, "failed")
+    other = submit(api)["id"]
+    assert error_of(api.post(f"/v1/jobs/{other}/retry")) == (409, "invalid_transition")
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "error"),
+    [
+        (b"{", {}, (400, "not_json")),
+        (b"\xff", {}, (400, "not_json")),
+        (b"[" * 100_000, {}, (400, "not_json")),
+        (b"[]", {}, (400, "not_an_object")),
+        (b"", {}, (400, "invalid_request")),
+        (b'{"messages":[]}', {}, (400, "invalid_request")),
+        (b'{"messages":[{"role":"user","content":"x"}],"self":1,"route":"x"}', {},
+         (400, "unknown_route")),
+        (b'{"messages":[{"role":"user","content":"x"}],"tenant":7}', {}, (400, "invalid_request")),
+        (b"{}", {"Content-Type": "text/plain"}, (415, "not_json")),
+        (b"{}", {"Idempotency-Key": "k" * 256}, (400, "invalid_request")),
+        (b" " * (8 * 2**20 + 1), {}, (413, "request_too_large")),
+    ],
+)  # fmt: skip
+def test_a_wrong_body_is_answered_in_words(
+    api: httpx.Client, content: bytes, headers: dict[str, str], error: tuple[int, str]
+) -> None:
+    """Each mistake has its status and code, and nothing is stored."""
+    given = {"Content-Type": "application/json", **headers}
+    assert error_of(api.post("/v1/jobs", content=content, headers=given)) == error
+    assert api.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_body_without_a_length_is_counted_while_it_comes(api: httpx.Client) -> None:
+    """A chunked body is refused as soon as it is over 8 MiB, not when it ends."""
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b" " * 65_536
+
+    try:
+        answer = api.post(
+            "/v1/jobs", content=endless(), headers={"Content-Type": "application/json"}
+        )
+    except httpx.WriteError:
+        return  # the gateway closed the connection while we were still sending
+    assert error_of(answer) == (413, "request_too_large")
+
+
+def test_unknown_paths_and_methods_are_errors_like_others(api: httpx.Client) -> None:
+    """The framework's own refusals have the documented body and the security headers too."""
+    missing, wrong = api.get("/v1/nothing"), api.put("/v1/jobs")
+    assert (error_of(missing), error_of(wrong)) == ((404, "no_such_path"), (405, "no_such_method"))
+    for answer in (missing, wrong, api.get("/v1/jobs")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "server" not in answer.headers
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_gateway_without_its_server_says_so_without_saying_where(
+    settings: Settings,
+) -> None:
+    """503 with Retry-After; the body names no host, and comes soon."""
+    away = settings.model_copy(update={"redis_url": "redis://me:secret@127.0.0.1:1/0"})
+    with GatewayThread(away) as gateway, http(gateway.url) as api:
+        answer = api.get("/v1/jobs")
+    assert error_of(answer) == (503, "queue_unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert "127.0.0.1" not in answer.text
+
+
+def test_a_request_that_dawdles_is_refused(settings: Settings) -> None:
+    """A body that does not come in within gateway_timeout is a 408, and no connection stays."""
+    hasty = settings.model_copy(update={"gateway_timeout": 0.2})
+    with GatewayThread(hasty) as gateway:
+        slow = socket.create_connection(gateway.address, timeout=10)
+        with slow:
+            slow.sendall(
+                b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            received = b""
+            while chunk := slow.recv(65_536):
+                received += chunk
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in received
+
+
+def test_a_tenant_may_have_so_many_jobs_waiting(api: httpx.Client, store: Store) -> None:
+    """max_waiting counts what waits, delayed ones too; what runs or is over makes room."""
+    settings = Settings.load()
+    tenants = {"*": Tenant(max_waiting=2)}
+    _register(store, settings, tenants)
+    jobs = [submit(api, delay=100)["id"] for _ in range(2)]
+    refused = api.post("/v1/jobs", json=BODY)
+    assert error_of(refused) == (429, "too_many_waiting")
+    assert refused.headers["retry-after"]
+    api.post(f"/v1/jobs/{jobs[0]}/cancel")
+    running = submit(api)  # is admitted at once, so it waits no longer
+    assert api.get(running["links"]["self"]).json()["state"] == "admitted"
+    submit(api, delay=100)
+    assert api.post("/v1/jobs", json=BODY).status_code == 429
+
+
+def _register(store: Store, settings: Settings, tenants: dict[str, Tenant]) -> None:
+    store.run(register(render_template(), CELERY_VERSION, settings.resolved_routes, tenants))
+
+
+def test_pages_of_other_origins_come_in_only_where_they_are_named(
+    settings: Settings, registered: None
+) -> None:
+    """CORS is off unless configured; without keys even a simple request of a page is refused."""
+    opened = settings.model_copy(update={"gateway_origins": ("https://a.example",)})
+    with GatewayThread(opened) as gateway, http(gateway.url) as api:
+        named = api.get("/v1/jobs", headers={"Origin": "https://a.example"})
+        other = api.get("/v1/jobs", headers={"Origin": "https://b.example"})
+        rebound = api.get("/v1/jobs", headers={"Host": "evil.example"})
+    assert named.headers["access-control-allow-origin"] == "https://a.example"
+    assert named.status_code == 200
+    assert error_of(other) == (403, "foreign_origin")
+    assert "access-control-allow-origin" not in other.headers
+    assert error_of(rebound) == (421, "foreign_host")
+
+
+def test_a_gateway_that_stops_ends_its_streams(
+    settings: Settings, client: Client, registered: None
+) -> None:
+    """Readers are let go without a terminal event at once, and go on elsewhere by their cursor."""
+    with GatewayThread(settings) as first, http(first.url) as api:
+        job = submit(api)["id"]
+        with api.stream("GET", f"/v1/jobs/{job}/events") as stream:
+            chunks = stream.iter_bytes()
+            seen = next(chunks)
+            while b"data: " not in seen:
+                seen += next(chunks)
+            first.server.should_exit = True
+            seen += b"".join(chunks)
+        first.thread.join(timeout=5)
+        assert not first.thread.is_alive()
+    speaker = Speaker(client, client.job(job))
+    speaker.finish()
+    assert seen.count(b"event: ") == seen.count(b"event: queued") == 1
+    with GatewayThread(settings) as second, http(second.url) as api:
+        rest = events_of(api, job, headers={"Last-Event-ID": "0-1"})
+    assert [event["type"] for event in rest] == ["started", "completed"]
+
+
+def test_readers_that_leave_are_noticed(
+    api: httpx.Client, gateway: GatewayThread, client: Client
+) -> None:
+    """A stream whose client has gone is given up, and so is its subscription."""
+    job = submit(api)["id"]
+
+    def listening() -> int:
+        return int(client.store.redis.pubsub_numsub(f"penstock:feed:{job}")[0][1])
+
+    with api.stream("GET", f"/v1/jobs/{job}/events") as stream:
+        chunks = stream.iter_raw()  # kept, because httpx closes with its iterator
+        next(chunks)
+        until(lambda: listening() == 1)
+    until(lambda: listening() == 0)
+
+
+def test_a_fault_of_ours_shows_nothing_of_itself(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unexpected error is a plain 500; the log has its kind and place, never its text."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the prompt was: secret-0f2a")
+
+    monkeypatch.setattr("penstock.client.AsyncClient.page", fail)
+    answer = api.get("/v1/jobs")
+    assert error_of(answer) == (500, "internal_error")
+    assert "secret-0f2a" not in answer.text + caplog.text
