@@ -81,5 +81,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = {404: "no_such_path", 405: "no_such_method"}.get(error.status_code, "invalid_request")
     text = f"{request.method} is not understood here; /v1/openapi.json lists what is"
-    problem = Problem(error.status_code, code, text, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(documents.methods_at(request.app, request.url.path))
+    problem = Problem(error.status_code, code, text, headers)
     return answer.of_problem(request.url.path, problem)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
+from penstock.events import EventType
 from penstock.job import (
     MAX_CHOICES,
     MAX_METADATA_BYTES,
@@ -73,7 +75,7 @@ _MEANINGS = {
     400: ("invalid_request", "The request is wrong: the message says where."),
     401: ("invalid_key", "No API key, or none that is valid."),
     403: ("scope_missing", "The key may not do this."),
-    404: ("job_not_found", "There is no such job of yours."),
+    404: ("job_not_found", "There is no such job of yours, or no such route."),
     408: ("request_timeout", "The request came in too slowly."),
     409: ("invalid_transition", "The job's state, or its conversation, does not allow it."),
     413: ("request_too_large", "The body is over 8 MiB."),
@@ -186,7 +188,15 @@ EVENTS: dict[int | str, dict[str, Any]] = {
         "description": "The events as they come, until the terminal one; see docs/events.md.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "schema": {
+                    "type": "object",
+                    "required": ["id", "event", "data"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "event": {"enum": list(EventType)},
+                        "data": {"type": "string", "contentMediaType": "application/json"},
+                    },
+                },
                 "example": f'id: 1-2\nevent: delta\ndata: {{"id":"1-2","job":"{ID}","type":"delta",'
                 '"time":1790000000.123,"data":{"choices":[{"index":0,"delta":{"content":"Hi"}}]}}'
                 "\n\n",
@@ -198,16 +208,34 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 def of(app: FastAPI) -> dict[str, Any]:
-    """The document. FastAPI's own 422 for every parameter is no answer of ours: that is a 400."""
+    """The document: FastAPI's own, with what is not so here put right."""
     if not app.openapi_schema:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
         for path in document["paths"].values():
             for operation in path.values():
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+                _put_right(operation)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _put_right(operation: dict[str, Any]) -> None:
+    """A wrong parameter is a 400 and no 422, and one that is left out is not null."""
+    if "HTTPValidationError" in str(operation["responses"].get("422")):
+        del operation["responses"]["422"]
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        for kind in schema.pop("anyOf", ()):
+            schema.update(kind if kind != {"type": "null"} else {})
+
+
+def methods_at(app: FastAPI, path: str) -> list[str]:
+    """The methods that a path takes; the framework itself names those of one route only."""
+    found: set[str] = set()
+    for template, operations in of(app)["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from pydantic import StringConstraints
 from starlette.responses import Response
 
 from penstock import AsyncClient, AsyncJob, Cursor, Dismissed, JobState, access
 from penstock.access import Loan
 from penstock.commands import not_found
+from penstock.events import START
 from penstock.job import JobRecord
 from producers.gateway import answer, documents, stream
 from producers.gateway.body import json_body
@@ -34,12 +36,19 @@ IdempotencyKey = Annotated[
 Wait = Annotated[
     float, Query(ge=0, le=MAX_WAIT, description="Seconds to hold until the job is over.")
 ]
-After = Annotated[str | None, Query(description="Only events after this cursor, an event's id.")]
-LastEventId = Annotated[
-    str | None, Header(description="As `after`, and goes before; browsers send it.")
+CURSOR = r"^\d{1,18}-\d{1,18}$"
+After = Annotated[
+    str | None, Query(pattern=CURSOR, description="Only events after this cursor, an event's id.")
 ]
+NextPage = Annotated[
+    str | None, Query(pattern=r"^\d{1,12}\.\d{6}$", description="`next` of the page before.")
+]
+LastEventId = Annotated[
+    str | None, Header(pattern=CURSOR, description="As `after`, and goes before; browsers send it.")
+]
+Pair = Annotated[str, StringConstraints(pattern="^[^=]+=")]
 Metadata = Annotated[
-    list[str] | None,
+    list[Pair] | None,
     Query(description="KEY=VALUE, repeatable: only jobs with these metadata.", max_length=20),
 ]
 
@@ -48,7 +57,7 @@ Metadata = Annotated[
     "", status_code=202, response_model=documents.JobDocument,
     responses={
         200: {"model": documents.JobDocument, "description": "It is over: see `outcome`."},
-        **errors(408, 409, 413, 415, 422),
+        **errors(404, 408, 409, 413, 415, 422),
     },
     openapi_extra=documents.body(documents.JOB, documents.JOB_EXAMPLE, required=True),
 )  # fmt: skip
@@ -82,7 +91,7 @@ async def list_jobs(
     metadata: Metadata = None,
     tenant: Annotated[str | None, Query(description="Another's takes scope admin.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    after: NextPage = None,
 ) -> Response:  # fmt: skip
     """List jobs, newest first.
 
@@ -110,11 +119,12 @@ async def events(
     its end is 204, at which browsers stop coming back.
     """
     record = await owned(caller, queue, id_)
-    cursor = _cursor(last_event_id or after)
-    if cursor and record.final and cursor >= Cursor.parse(record.final):
+    given = last_event_id or after
+    cursor = Cursor.parse(given) if given else START
+    if record.final and cursor >= Cursor.parse(record.final):
         return Response(status_code=204)
     assert queue.fanout  # noqa: S101 - the gateway's client shares one
-    return stream.response(queue.fanout.batches(id_, cursor or Cursor(0, 0)))
+    return stream.response(queue.fanout.batches(id_, cursor))
 
 
 @router.post(
@@ -212,23 +222,14 @@ def document(record: JobRecord, whole: bool = True) -> dict[str, Any]:
     return {"object": "job", **fields, "links": links}
 
 
-def _cursor(text: str | None) -> Cursor | None:
-    try:
-        return Cursor.parse(text) if text else None
-    except ValueError as error:
-        raise Problem(400, "invalid_cursor", str(error)) from None
-
-
 def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    if not all(key and equals for key, equals, _ in pairs):
-        raise Problem(400, "invalid_request", "invalid request: metadata: write KEY=VALUE")
-    return {key: value for key, _, value in pairs}
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
 def _ttl(body: dict[str, Any]) -> int:
     ttl = body.get("ttl", TOKEN_TTL)
-    if body.keys() - {"ttl"} or type(ttl) is not int or not 1 <= ttl <= MAX_TOKEN_TTL:
+    whole = isinstance(ttl, int | float) and not isinstance(ttl, bool) and ttl == ttl // 1
+    if body.keys() - {"ttl"} or not whole or not 1 <= ttl <= MAX_TOKEN_TTL:
         text = f"invalid request: ttl is whole seconds, 1 to {MAX_TOKEN_TTL}, and all there is"
         raise Problem(400, "invalid_request", text)
-    return ttl
+    return int(ttl)

@@ -75,7 +75,7 @@ _BROKEN = "the gateway failed on this request; its log says more"
 KINDS: dict[type[errors.PenstockError], _Kind] = {
     errors.InvalidRequest: _Kind(400, "invalid_request"),
     errors.RequestTooLarge: _Kind(413, "request_too_large"),
-    errors.UnknownRoute: _Kind(400, "unknown_route"),
+    errors.UnknownRoute: _Kind(404, "unknown_route"),
     errors.IdempotencyConflict: _Kind(422, "idempotency_conflict"),
     errors.BudgetSpent: _Kind(429, "budget_spent", None, {"Retry-After": "3600"}),
     errors.QueueFull: _Kind(429, "too_many_waiting", None, {"Retry-After": "5"}),

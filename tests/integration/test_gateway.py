@@ -98,7 +98,7 @@ def test_a_stream_is_joined_anywhere(api: httpx.Client, client: Client) -> None:
     headers = {"Last-Event-ID": "1-3"}
     assert events_of(api, job, headers=headers, params={"after": "0-1"}) == whole[4:]
     assert api.get(f"/v1/jobs/{job}/events?after={whole[-1]['id']}").status_code == 204
-    assert error_of(api.get(f"/v1/jobs/{job}/events?after=x")) == (400, "invalid_cursor")
+    assert error_of(api.get(f"/v1/jobs/{job}/events?after=x")) == (400, "invalid_request")
 
 
 def _stored(client: Client, job: str) -> list[bytes]:
@@ -203,7 +203,7 @@ def test_a_failed_job_is_run_again_once_for_each_key(api: httpx.Client, client: 
         (b"", {}, (400, "invalid_request")),
         (b'{"messages":[]}', {}, (400, "invalid_request")),
         (b'{"messages":[{"role":"user","content":"x"}],"self":1,"route":"x"}', {},
-         (400, "unknown_route")),
+         (404, "unknown_route")),
         (b'{"messages":[{"role":"user","content":"x"}],"tenant":7}', {}, (400, "invalid_request")),
         (b"{}", {"Content-Type": "text/plain"}, (415, "not_json")),
         (b"{}", {"Idempotency-Key": "k" * 256}, (400, "invalid_request")),

@@ -1,0 +1,60 @@
+"""The gateway does what its OpenAPI document says, whatever is sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from penstock import Settings
+from penstock.store import Store
+from tests.gateways import GatewayThread, http, make_key
+from tests.processes import Started
+
+CONFIGURATION = """
+[checks.positive_data_acceptance]
+# A valid request can still meet a key that is another request's.
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
+"""
+
+SECONDS = 12
+"""For fuzzing and for chains of calls; what is fixed takes as long again at most."""
+
+
+def test_whatever_is_sent_the_answer_is_documented(
+    settings: Settings, store: Store, start_worker: Started, state_dir: Path
+) -> None:
+    """schemathesis, all checks: no 500, no undocumented status, bodies as described, keys kept."""
+    start_worker()
+    free = settings.model_copy(update={"gateway_requests_per_minute": 10**6})
+    (state_dir / "schemathesis.toml").write_text(CONFIGURATION)
+    with GatewayThread(free) as gateway:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("schemathesis"), "run",
+             f"{gateway.url}/v1/openapi.json", "--no-color", "--max-examples", "10",
+             "--max-time", f"{SECONDS}", "--request-timeout", "30", "--generation-database", "none",
+             "--header", f"Authorization: Bearer {make_key(store)}"],
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.integration.schemathesis_hooks",
+                 "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=state_dir, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "Tested: 8" in done.stdout
+
+
+def test_the_document_shows_every_error_with_an_example(gateway: GatewayThread) -> None:
+    """Each operation has a summary, and each of its errors the one body with an example."""
+    with http(gateway.url) as api:
+        document = api.get("/v1/openapi.json").json()
+    operations = [o for path in document["paths"].values() for o in path.values()]
+    assert len(operations) == 8
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["security"]
+        failures = {s: r for s, r in operation["responses"].items() if s >= "400"}
+        assert {"400", "401", "403", "429", "500", "503"} <= failures.keys()
+        for response in failures.values():
+            content = response["content"]["application/json"]
+            assert content["schema"]["$ref"].endswith("/ErrorDocument")
+            assert set(content["example"]["error"]) == {"type", "code", "message"}
