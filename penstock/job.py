@@ -165,7 +165,7 @@ class JobOptions(BaseModel):
         webhook: where to report the end; kept with the record, not called in this version.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     route: Name = "default"
     tenant: Name = "default"

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,28 +46,34 @@ class GatewayThread:
 
 
 class GatewayProcess:
-    """One `penstock gateway`."""
+    """One `penstock gateway`, its log in a file."""
 
     def __init__(self, url: str, *arguments: str, port: int | None = None, **env: str) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed by kill()
         self.process = subprocess.Popen(
             [Path(sys.executable).with_name("penstock"), "gateway", "--port", str(self.port),
              *arguments],
             env={**os.environ, "PENSTOCK_REDIS_URL": url, **env},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=self._log,
             stderr=subprocess.STDOUT,
-            text=True,
         )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """Everything it has written so far."""
+        return Path(self._log.name).read_text(errors="replace")
 
     def until_ready(self) -> Self:
         """Wait until it accepts connections."""
-        until(self._answers, timeout=30)
+        until(self._answers, timeout=60)
         return self
 
     def _answers(self) -> bool:
-        assert self.process.poll() is None, self.process.communicate()[0]
+        if self.process.poll() is not None:
+            raise AssertionError(f"it ended with {self.process.returncode}:\n{self.log}")
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
         except OSError:
@@ -74,10 +81,11 @@ class GatewayProcess:
         return True
 
     def kill(self) -> None:
-        """Kill -9."""
-        if self.process.poll() is None:
+        """Kill -9, once."""
+        if self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+            self.process.wait()
+            self._log.close()
 
 
 def make_key(store: Store, tenant: str = "default", scopes: Iterable[Scope] = Scope) -> str:

@@ -110,13 +110,14 @@ def body(schema: dict[str, Any], example: dict[str, Any], required: bool) -> dic
     return {"requestBody": {"required": required, "content": content}}
 
 
+SPEAKERS = ["system", "developer", "user", "tool"]
 MESSAGE = {
     "anyOf": [
         {
             "type": "object",
             "required": ["role", "content"],
             "properties": {
-                "role": {"enum": ["system", "developer", "user", "tool"]},
+                "role": {"enum": SPEAKERS},
                 "content": {"type": ["string", "array"], "items": {"type": "object"}},
             },
         },
@@ -124,7 +125,7 @@ MESSAGE = {
             "type": "object",
             "required": ["role"],
             "properties": {
-                "role": {"const": "assistant"},
+                "role": {"type": "string", "minLength": 1, "not": {"enum": SPEAKERS}},
                 "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
             },
         },
@@ -167,7 +168,7 @@ JOB = {
         "conversation": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
         "on_busy": {"enum": ["enqueue", "reject", "interrupt", "replace"], "default": "enqueue"},
         "idempotency_key": {"type": ["string", "null"], "minLength": 1, "maxLength": 255,
-                            "description": "as the header Idempotency-Key, which goes before"},
+                            "description": "as the header Idempotency-Key"},
     },
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -44,7 +45,8 @@ NextPage = Annotated[
     str | None, Query(pattern=r"^\d{1,12}\.\d{6}$", description="`next` of the page before.")
 ]
 LastEventId = Annotated[
-    str | None, Header(pattern=CURSOR, description="As `after`, and goes before; browsers send it.")
+    str | None,
+    Header(description="As `after`, and goes before; browsers send it. No cursor: as none."),
 ]
 Pair = Annotated[str, StringConstraints(pattern="^[^=]+=")]
 Metadata = Annotated[
@@ -73,8 +75,9 @@ async def submit(
     if wait and not caller.may(access.Scope.READ):
         raise Problem(403, "scope_missing", "to wait for the answer takes a key of scope read")
     fields = {**body, "tenant": caller.tenant_of(body.get("tenant"))}
-    if idempotency_key:
-        fields["idempotency_key"] = idempotency_key
+    if idempotency_key and fields.setdefault("idempotency_key", idempotency_key) != idempotency_key:
+        text = "Idempotency-Key and the body's idempotency_key differ; send one of them"
+        raise Problem(422, "idempotency_conflict", text)
     (job,) = await queue.submit_many([fields])
     if wait:
         request.state.passage.allow(wait)
@@ -119,7 +122,7 @@ async def events(
     its end is 204, at which browsers stop coming back.
     """
     record = await owned(caller, queue, id_)
-    given = last_event_id or after
+    given = last_event_id if _is_cursor(last_event_id or "") else after
     cursor = Cursor.parse(given) if given else START
     if record.final and cursor >= Cursor.parse(record.final):
         return Response(status_code=204)
@@ -220,6 +223,10 @@ def document(record: JobRecord, whole: bool = True) -> dict[str, Any]:
     links = {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"}
     fields = record.model_dump(mode="json", exclude=None if whole else {"outcome"})
     return {"object": "job", **fields, "links": links}
+
+
+def _is_cursor(text: str) -> bool:
+    return bool(re.fullmatch(CURSOR, text))
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
