@@ -59,7 +59,7 @@ BaseUrl = Annotated[str, StringConstraints(pattern=mistake.URL)]
 """Where an upstream is, up to what comes before /chat/completions."""
 
 
-Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$|^\*$")]
+PageOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$|^\*$")]
 """A web page's origin as browsers send it, or `*` for any."""
 
 
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     gateway_timeout: Seconds = 30
     gateway_requests_per_minute: Count = 3000
-    gateway_origins: Annotated[tuple[Origin, ...], NoDecode] | None = Field(
+    gateway_origins: Annotated[tuple[PageOrigin, ...], NoDecode] | None = Field(
         None, description="web pages that may ask; none where left out"
     )
 

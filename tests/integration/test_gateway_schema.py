@@ -31,7 +31,7 @@ def test_whatever_is_sent_the_answer_is_documented(
             [Path(sys.executable).with_name("schemathesis"), "run",
              f"{gateway.url}/v1/openapi.json", "--no-color", "--max-examples", "10",
              "--phases", "examples,coverage,fuzzing", "--generation-deterministic",
-             "--request-timeout", "30", "--generation-database", "none",
+             "--request-timeout", "30",
              "--header", f"Authorization: Bearer {make_key(store)}"],
             env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.integration.schemathesis_hooks",
                  "PYTHONPATH": str(Path(__file__).parents[2])},
