@@ -15,6 +15,7 @@ from ops.bench import (
     cpu,
     enqueue,
     fairness,
+    gateway,
     latency,
     limits,
     machine,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "limits": limits,
     "adaptive": adaptive,
     "fairness": fairness,
+    "gateway": gateway,
 }
 """In the order they run."""
 
