@@ -37,8 +37,12 @@ from penstock.feed import (
 )
 from penstock.store import COMMAND_TIMEOUT, AsyncStore, mapped_errors
 
-DEPTH = 64
-"""Events a reader may be behind before it reads the Stream: 3 s of a job at 20 a second."""
+DEPTH = 256
+"""Events a reader may be behind before it reads the Stream: 13 s of a job at 20 a second. They are
+shared with the others, so it is only as many references; reading the Stream is what costs."""
+
+CLOCK_STEP = 0.001
+"""Event loops may fire a timer so much too early."""
 
 MOST_AT_ONCE = 64
 """Events handed out together."""
@@ -74,8 +78,10 @@ class _Seat:
     def __init__(self) -> None:
         self.queue: deque[SharedEvent] = deque()
         self.is_behind = False
-        self.trouble: Exception | None = None
+        self.trouble: StoreUnavailable | Dismissed | None = None
         self._sleep: asyncio.Future[None] | None = None
+        self._until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -93,7 +99,7 @@ class _Seat:
             self.queue.append(event)
         self.wake()
 
-    def disturb(self, trouble: Exception) -> None:
+    def disturb(self, trouble: StoreUnavailable | Dismissed) -> None:
         """Make the reader's next listening fail."""
         self.trouble = trouble
         self.wake()
@@ -110,12 +116,14 @@ class _Seat:
         if self._sleep is not None and not self._sleep.done():
             self._sleep.set_result(None)
 
-    async def listen(self, timeout: float) -> SharedEvent | str | None:
-        """As Listen says."""
+    async def listen(self, timeout: float) -> SharedEvent | StoreUnavailable | str | None:
+        """As Listen says, or what has broken; raises Dismissed."""
         if not (self.queue or self.is_behind or self.trouble):
             await self._doze(timeout)
-        if self.trouble:
+        if isinstance(self.trouble, Dismissed):
             raise self.trouble
+        if self.trouble:
+            return self.trouble
         if self.is_behind:
             self.is_behind = False  # from here on events are queued again, so none is missed
             return MISSED
@@ -123,13 +131,31 @@ class _Seat:
 
     async def _doze(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
-        self._sleep = loop.create_future()
-        alarm = loop.call_later(timeout, self.wake)
+        self._sleep, self._until = loop.create_future(), loop.time() + timeout
+        if self._alarm is None or self._alarm.when() > self._until:
+            self._set_alarm(loop)
         try:
             await self._sleep
         finally:
-            alarm.cancel()
             self._sleep = None
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One alarm for many short waits: to set it for each would cost more than the event."""
+        self.end()
+        self._alarm = loop.call_at(self._until, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        if self._sleep is None or loop.time() >= self._until - CLOCK_STEP:
+            self.wake()
+        else:
+            self._set_alarm(loop)
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
 
 class Fanout:
@@ -178,12 +204,16 @@ class Fanout:
                 if batch and (len(batch) >= MOST_AT_ONCE or not self._is_free(step, seat)):
                     yield batch
                     batch = []
-                answer = await self._answer(step, job, seat)
+                if isinstance(step, Listen):
+                    answer = await seat.listen(step.timeout)
+                else:
+                    answer = await self._answer(step, job, seat)
                 if answer is None and not isinstance(step, Subscribe):
                     yield []
             if batch:
                 yield batch
         finally:
+            seat.end()
             self._leave(keys.feed(job).encode(), seat)
 
     def _is_free(self, step: Step, seat: _Seat) -> bool:
@@ -205,8 +235,6 @@ class Fanout:
                 pipeline = self._store.redis.pipeline(transaction=False)
                 fields, range_ = await ask(pipeline, job, after).execute()
                 return Page([SharedEvent.of(entry[1][b"event"]) for entry in range_], *fields)
-            case Listen(timeout):
-                return await seat.listen(timeout)
             case Pause(seconds):
                 return await asyncio.sleep(seconds)
 

@@ -100,7 +100,9 @@ async def test_a_broken_connection_is_made_good_for_all(
     speaker = await asyncio.to_thread(Speaker, client, job)
     for text in "abc":
         await asyncio.to_thread(speaker.say, text)
-        client.store.redis.client_kill_filter(_type="pubsub")
+        await until_async(lambda: listening_to(client, job.id) == 1)
+        assert client.store.redis.client_kill_filter(_type="pubsub") == 1
+        await until_async(lambda: listening_to(client, job.id) == 0)
     await asyncio.to_thread(speaker.finish)
     whole = [event.id for event in job.events(timeout=5)]
     assert [[event.id for event in await task] for task in tasks] == [whole] * 10
