@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ops.bench import admission, enqueue, machine
+from ops.bench import admission, enqueue, gateway, machine
 from ops.bench.report import Report
 from ops.bench.stand import Stand
 
@@ -32,3 +32,13 @@ def test_admission_is_measured_in_the_server() -> None:
     for column in ("admit, µs/job", "claim, µs", "finish, µs", "enqueue, µs/job", "bytes/job"):
         assert all(float(line.figures[column]) > 0 for line in lines)
     assert float(crowd.figures["longest admit, ms"]) > 0
+
+
+def test_readers_of_a_gateway_miss_nothing() -> None:
+    """The gateway benchmark in quick mode: every reader comes to the end, stalled ones too."""
+    with Stand() as stand:
+        results = gateway.run(stand, True)
+    assert [result.figures["stalled"] for result in results] == [0, gateway.QUICK.stalled]
+    for result in results:
+        assert result.figures["missing"] == 0
+        assert result.figures["ended"] == gateway.QUICK.readers
