@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
 from penstock import Client, JobState, Settings
+from tests.gateways import http
 from tests.terminal import PENSTOCK, on_a_terminal
 from tests.waiting import until
 
@@ -163,6 +165,12 @@ def test_up_runs_until_ctrl_c_and_keeps_its_data(directory: Path, penstock: Star
     assert words["upstream"].endswith("/v1/openai (simulated)")
     assert words["watch"] == "redis-cli -s .penstock/redis.sock SUBSCRIBE penstock:feed:<job>"
 
+    with http(words["gateway"]) as api:
+        answer = api.post(
+            "/v1/jobs?wait=30", json={"messages": [{"role": "user", "content": "Hi"}]}
+        )
+    assert answer.json()["state"] == "completed"
+
     submit = penstock("submit", "Hello!", "--wait")
     out, err = submit.communicate(timeout=30)
     assert submit.returncode == 0
@@ -199,6 +207,18 @@ def test_who_is_left_behind_by_up_stops(directory: Path, penstock: Start) -> Non
             pipe.close()
         server = int(client.store.redis.info()["process_id"])
     until(lambda: processes_of(directory) == [server], timeout=30)
+
+
+def test_up_without_a_free_port_goes_on_without_a_gateway(penstock: Start) -> None:
+    """A taken port costs the gateway only: the line says which, and which setting to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = penstock("up", "--simulate", PENSTOCK_GATEWAY_PORT=str(port))
+        said = read_until(up, "stop ")
+    assert f"none: port {port} is taken; set PENSTOCK_GATEWAY_PORT to another" in said
+    up.terminate()
+    up.communicate(timeout=60)
+    assert up.returncode == 0
 
 
 def test_up_warns_where_there_is_no_token(penstock: Start) -> None:
