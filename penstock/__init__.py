@@ -37,6 +37,7 @@ from penstock.errors import (
 )
 from penstock.events import Cursor, Event, EventType
 from penstock.job import Completion, JobRecord, Usage
+from penstock.outbox import Delivery, DeliveryState
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.survey import Survey
@@ -50,8 +51,10 @@ __all__ = [
     "ConfigurationError",
     "ConversationBusy",
     "Cursor",
-    "DeliveryNotFound",
     "Dismissed",
+    "Delivery",
+    "DeliveryNotFound",
+    "DeliveryState",
     "Event",
     "EventType",
     "IdempotencyConflict",

@@ -219,6 +219,7 @@ def turns(route: str) -> str:
 
 
 DUE = CATALOGUE["due"]
+WEBHOOKS = CATALOGUE["webhooks"]
 CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]
 APPLIED = CATALOGUE["applied"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -184,3 +184,17 @@ def resend(id_: str) -> Command[None]:
             )
 
     return Command(load("resend"), [keys.delivery(id_)], [id_, secrets.token_hex(8)], parse)
+
+
+def ask(pipeline: Any, ids: Iterable[str]) -> Any:
+    """Ask for deliveries, as a listing shows them."""
+    for id_ in ids:
+        pipeline.hmget(keys.delivery(id_), Delivery.LISTED)
+        pipeline.zscore(keys.WEBHOOKS, id_)
+    return pipeline
+
+
+def found(ids: Sequence[str], replies: Sequence[Any]) -> list[Delivery]:
+    """Those of the deliveries asked for that there are."""
+    rows = zip(ids, replies[::2], replies[1::2], strict=True)
+    return list(filter(None, (Delivery.from_values(id_, values, due) for id_, values, due in rows)))
