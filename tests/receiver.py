@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,12 +44,16 @@ class Reply(NamedTuple):
 class Receiver:
     """Answers each call with the next reply, and all further ones with the last."""
 
-    def __init__(self, replies: Sequence[Reply] = (Reply(),)) -> None:
+    def __init__(
+        self, replies: Sequence[Reply] = (Reply(),), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.received: list[Received] = []
         self.replies = list(replies)
         self.let_go = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property

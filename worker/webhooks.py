@@ -105,6 +105,8 @@ class Courier:
             return Answer(None, str(error) or type(error).__name__)
 
     async def _post(self, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if url.userinfo:
+            raise Refused("a URL with a user or a password is not called", lasting=True)
         port = url.port or _PORTS.get(url.scheme, 0)
         addresses = await self._addresses(url.scheme, _name(url), port)
         for address in addresses[:-1]:
