@@ -122,7 +122,7 @@ class Taken(msgspec.Struct, frozen=True):
         """What each log line about it says."""
         attempt = int(self.cursor.partition("-")[0])
         return {
-            "delivery": self.id, "event": self.type, "job": self.job, "attempt": attempt,
+            "delivery": self.id, "type": self.type, "job": self.job, "attempt": attempt,
             "route": self.route, "tenant": self.tenant,
         }  # fmt: skip
 

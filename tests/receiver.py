@@ -45,12 +45,15 @@ class Receiver:
     """Answers each call with the next reply, and all further ones with the last."""
 
     def __init__(
-        self, replies: Sequence[Reply] = (Reply(),), tls: ssl.SSLContext | None = None
+        self,
+        replies: Sequence[Reply] = (Reply(),),
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.received: list[Received] = []
         self.replies = list(replies)
         self.let_go = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)

@@ -24,7 +24,7 @@ class Action(NamedTuple):
 
 ABOUT_JOB = ("job", "attempt", "route", "tenant")
 
-ABOUT_DELIVERY = ("delivery", "event", *ABOUT_JOB)
+ABOUT_DELIVERY = ("delivery", "type", *ABOUT_JOB)
 
 ACTIONS: dict[str, Action] = {
     "worker_started": Action("info", "worker started", ("routes", "concurrency", "server")),
