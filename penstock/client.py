@@ -268,6 +268,12 @@ class Client:
             raise commands.not_found(id_)
         self.store.run(commands.erase(id_))
 
+    def find(self, idempotency_key: str, tenant: str = "default") -> Job | None:
+        """The job that a tenant's idempotency key led to, while it is kept."""
+        with mapped_errors(self.store.url):
+            id_ = self.store.redis.get(keys.idem(tenant, idempotency_key))
+        return Job(self, id_.decode()) if id_ else None
+
     def deliveries(
         self, tenant: str = "default", state: DeliveryState | None = None, limit: int = 50
     ) -> Iterator[Delivery]:
@@ -457,6 +463,12 @@ class AsyncClient:
         with mapped_errors(self.store.url):
             tenant = await self.store.redis.hget(keys.job(id_), "tenant")
         return tenant.decode() if tenant else None
+
+    async def find(self, idempotency_key: str, tenant: str = "default") -> AsyncJob | None:
+        """See Client.find."""
+        with mapped_errors(self.store.url):
+            id_ = await self.store.redis.get(keys.idem(tenant, idempotency_key))
+        return AsyncJob(self, id_.decode()) if id_ else None
 
     async def deliveries(
         self, tenant: str = "default", state: DeliveryState | None = None, limit: int = 50

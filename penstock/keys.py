@@ -148,6 +148,11 @@ def feed(id_: str) -> str:
     return CATALOGUE["feed"] + id_
 
 
+def idem(tenant: str, key: str) -> str:
+    """STRING: the job of an idempotency key."""
+    return f"{CATALOGUE['idem']}{tenant}:{key}"
+
+
 def jobs(tenant: str) -> str:
     """ZSET: a tenant's jobs by creation time."""
     return CATALOGUE["jobs"] + tenant

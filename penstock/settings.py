@@ -44,6 +44,8 @@ from penstock import consistency, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
 from penstock.mistake import Mistake, details, wrong
 from penstock.origin import Origin, unreadable
+from penstock.mistake import details, wrong
+from penstock.hook import Hook
 from penstock.webhook import Secrets, TenantWebhook
 
 DEFAULT_ROUTE = "default"
@@ -225,6 +227,7 @@ class Settings(BaseSettings):
     tenants: dict[TenantName, Tenant] = Field(
         default_factory=dict, description="limits by tenant; `*` for all others"
     )
+    hooks: dict[Name, Hook] = Field(default_factory=dict, description="webhooks in, by name")
 
     public_url: BaseUrl | None = Field(None, description="where the gateway is for others")
     webhook_secret: Annotated[Secrets, NoDecode] = Field((), repr=False)
@@ -382,6 +385,11 @@ class Settings(BaseSettings):
         for cached in ("served_routes", "resolved_routes"):
             changed.__dict__.pop(cached, None)
         return changed
+    def hook_secrets(self, secret_env: str) -> tuple[str, ...]:
+        """The secrets of a webhook in; raises ConfigurationError where there is none."""
+        if secrets := tuple(os.environ.get(secret_env, "").split()):
+            return secrets
+        raise ConfigurationError(f"{secret_env} is not set; it holds the secret of a [hooks] table")
 
     def _route(self, given: RouteOverrides) -> Route:
         token = self.token
