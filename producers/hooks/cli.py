@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _shown(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _read(source: str) -> bytes:
     if source == STDIN:
-        return click.get_binary_stream("stdin").read()
+        return sys.stdin.buffer.read()
     try:
         return Path(source).read_bytes()
     except OSError as error:

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from jinja2 import ChainableUndefined, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import (
+    ChainableUndefined,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+    Undefined,
+    nodes,
+)
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -99,7 +106,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _said(value: Any) -> Any:
-    """A field that is null says nothing."""
+    """A field that is null says nothing; a method is none: `payload.title` of a text is one."""
+    if callable(value) and not isinstance(value, Undefined):
+        raise TemplateFailed("it names a method where it should name a field")
     return "" if value is None else value
 
 
