@@ -10,6 +10,8 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import httpx
@@ -23,6 +25,9 @@ MAX_ANSWER = 16 * 1024
 
 GRACE = 1.0
 """Seconds for an answer to end once its status is known."""
+
+RESOLVERS = 8
+"""Names that are looked up at a time."""
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a name and a port to addresses; raises OSError."""
@@ -44,11 +49,25 @@ class Answer(NamedTuple):
     lasting: bool = False
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, in the system's order."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(each[4][0]) for each in found]
+class Resolver:
+    """The system's resolver, on threads of its own.
+
+    The event loop has few threads for names, and streams need them: a name whose servers are silent
+    must not keep an upstream from being found.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="penstock-names")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """The addresses of a name, in the system's order."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(each[4][0]) for each in found]
+
+    def close(self) -> None:
+        """Take no more; what is under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Courier:
@@ -68,12 +87,13 @@ class Courier:
         http: bool = False,
         allowed: Sequence[Network] = (),
         trust: ssl.SSLContext | None = None,
-        resolver: Resolve = resolve,
+        resolver: Resolve | None = None,
     ) -> None:
         self._timeout = timeout
         self._plain = http
         self._allowed = allowed
-        self._resolve = resolver
+        self._names = Resolver()
+        self._resolve = resolver or self._names
         # A connection is never used again: the pool knows it by its address only, and two names
         # may share one, so the second would get a connection whose certificate is the first's.
         self._http = httpx.AsyncClient(
@@ -86,6 +106,7 @@ class Courier:
 
     async def close(self) -> None:
         """Close all connections."""
+        self._names.close()
         await self._http.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
