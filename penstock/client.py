@@ -20,8 +20,8 @@ from penstock.events import START, Cursor, Event, EventType, decode
 from penstock.fanout import Fanout
 from penstock.feed import follow, follow_async
 from penstock.job import Completion, JobRecord, JobSpec
-from penstock.page import Page, Search
 from penstock.outbox import Delivery, DeliveryState
+from penstock.page import Page, Search
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore, Store, mapped_errors

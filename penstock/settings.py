@@ -46,6 +46,7 @@ from penstock.mistake import Mistake, details, wrong
 from penstock.origin import Origin, unreadable
 from penstock.mistake import details, wrong
 from penstock.hook import Hook
+from penstock.mistake import details, wrong
 from penstock.webhook import Secrets, TenantWebhook
 
 DEFAULT_ROUTE = "default"

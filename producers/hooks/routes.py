@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from penstock import AsyncClient, AsyncJob, IdempotencyConflict
-from penstock.log import get_logger
-from producers.gateway import answer
+from producers.gateway import answer, documents, telemetry
 from producers.gateway.caller import Queue
 from producers.gateway.problem import Problem
 from producers.hooks.hook import BODY, Unreadable, WorkingHook, read
@@ -19,8 +18,8 @@ from producers.hooks.signature import Unverified
 from producers.hooks.template import TemplateFailed
 
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
-
-_logger = get_logger("penstock.hooks")
+OTHERS = (403, 421)
+"""What only callers with or without an API key are answered with: a sender has none."""
 
 
 class Taken(BaseModel):
@@ -50,9 +49,7 @@ def hook_of(request: Request, name: str) -> WorkingHook:
     responses={
         200: {"model": Taken, "description": "It was here before, or the filter ignores it."},
         202: {"description": "It is a job now."},
-        **{status: {"description": "See docs/webhooks.md."} for status in (
-            400, 401, 404, 409, 413, 429, 500, 503,
-        )},
+        **{s: e for s, e in documents.errors(404, 408, 409, 413).items() if s not in OTHERS},
     },
 )  # fmt: skip
 async def take(
@@ -64,7 +61,7 @@ async def take(
     try:
         delivery = hook.verify(headers, body, time.time())
     except Unverified as reason:
-        _logger.warning("webhook refused", action="hook_refused", hook=name, reason=str(reason))
+        telemetry.log("hook_refused", hook=name, reason=str(reason))
         raise Problem(401, "unverified", f"{reason}; nothing was accepted") from None
     try:
         payload = read(body, headers.get("content-type", ""))
@@ -76,7 +73,7 @@ async def take(
     except Unreadable as reason:
         raise Problem(400, "unreadable_payload", str(reason)) from None
     except TemplateFailed as reason:
-        _logger.error("webhook does not fit", action="hook_failed", hook=name, reason=str(reason))
+        telemetry.log("hook_failed", hook=name, reason=str(reason))
         raise Problem(400, "template_failed", str(reason)) from None
     return await _accept(queue, fields)
 

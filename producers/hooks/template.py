@@ -31,7 +31,7 @@ MAX_OUTPUT = 1024 * 1024
 """Characters of one rendering: four times a context of 262,144 tokens would not fit a route."""
 
 MAX_SECONDS = 0.25
-"""For one rendering; asked at each turn and each piece of output."""
+"""Of CPU, for one rendering; asked at each turn and each piece of output."""
 
 MAX_NUMBER = 2**63
 
@@ -48,15 +48,15 @@ class Budget:
     def __init__(self) -> None:
         self._turns = MAX_TURNS
         self._output = MAX_OUTPUT
-        self._end = time.monotonic() + MAX_SECONDS
+        self._end = time.thread_time() + MAX_SECONDS
 
     def turn(self) -> None:
         """A loop goes round, or something is called."""
         self._turns -= 1
         if self._turns < 0:
             raise TemplateFailed(f"it takes over {MAX_TURNS:,} turns of loops and calls")
-        if time.monotonic() > self._end:
-            raise TemplateFailed(f"it takes over {MAX_SECONDS:g} s")
+        if time.thread_time() > self._end:
+            raise TemplateFailed(f"it takes over {MAX_SECONDS:g} s of CPU")
 
     def put(self, size: int) -> None:
         """So many characters come out."""

@@ -12,8 +12,8 @@ from penstock.settings import SCHEDULE, Prices, RouteOverrides, Settings, Tenant
 from penstock.state import TRANSITIONS, JobState
 from producers.gateway import problem
 from producers.gateway import telemetry as gateway_telemetry
-from tests.gateways import native_routes
 from producers.hooks import routes
+from tests.gateways import native_routes
 from worker import telemetry
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -181,6 +181,18 @@ def test_what_has_ended_is_forgotten_everywhere(make_gate: MakeGate) -> None:
     assert gate.store.redis.exists(keys.deliveries("default"), keys.reports(job)) == 0
 
 
+def test_an_erased_job_is_delivered_to_nobody(make_gate: MakeGate) -> None:
+    """What waits goes with the job, and whoever has it in hand leaves nothing behind."""
+    gate = make_gate()
+    job = ended(gate)
+    (held,) = take(gate)
+    for _ in range(2):
+        gate.run(commands.erase(job))
+    assert not settle(gate, held, "retry", 5)
+    assert gate.store.redis.keys("*deliver*") == []
+    assert gate.store.redis.exists(keys.WEBHOOKS, keys.reports(job)) == 0
+
+
 def test_what_failed_is_kept_for_a_week(make_gate: MakeGate) -> None:
     """Longer than its job's record: somebody will want to send it again."""
     gate = make_gate()
