@@ -161,6 +161,19 @@ async def test_the_canary_would_hear_a_call(canary: Receiver, counted: list[Any]
     assert counted == [("127.0.0.1", canary.port)]
 
 
+async def test_what_no_try_can_make_good_is_said_to_last(
+    canary: Receiver, counted: list[Any]
+) -> None:
+    """Plain http, and a special address itself: refused before anything is resolved."""
+    liar = Liar(["127.0.0.1"])
+    plain = await post(canary.url, allowed=LOCAL, resolver=liar)
+    special = await post(f"https://10.0.0.1:{canary.port}/", resolver=liar)
+    assert plain.lasting
+    assert special.lasting
+    assert "https" in plain.error
+    assert (liar.asked, counted) == (0, [])
+
+
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 async def test_a_redirect_is_a_failure_and_leads_nowhere(status: int, canary: Receiver) -> None:
     """Where a redirect points to is not called, though it would be allowed."""
