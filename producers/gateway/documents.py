@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -17,7 +17,6 @@ from penstock.job import (
     MAX_SECONDS,
     JobRecord,
 )
-from penstock.webhook import EventName
 from producers.gateway.problem import TYPES
 
 ID = "job_01K9ZV2M8Q3W5E7R9T1Y3V5B7N"
@@ -133,17 +132,6 @@ MESSAGE = {
     ]
 }
 
-WEBHOOK: dict[str, Any] = {
-    "type": "object",
-    "required": ["url"],
-    "additionalProperties": False,
-    "properties": {
-        "url": {"type": "string", "pattern": "^https://[a-z0-9-]{1,63}(\\.[a-z0-9-]{1,63}){1,3}/$"},
-        "secret": {"type": "string", "pattern": "^whsec_([A-Za-z0-9+/]{4}){8,20}$"},
-        "events": {"type": "array", "minItems": 1, "items": {"enum": list(get_args(EventName))}},
-    },
-}
-
 JOB = {
     "type": "object",
     "description": "Any field of a chat-completions body goes to the upstream as it is; "
@@ -179,8 +167,8 @@ JOB = {
         "result_ttl": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_RESULT_TTL},
         "conversation": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
         "webhook": {
-            "description": "whom to tell what happens; see docs/webhooks.md",
-            "anyOf": [WEBHOOK, WEBHOOK["properties"]["url"], {"type": "null"}],
+            "type": ["string", "object", "null"],
+            "description": "whom to tell what happens: a URL, or its url, secret and events",
         },
         "on_busy": {"enum": ["enqueue", "reject", "interrupt", "replace"], "default": "enqueue"},
         "idempotency_key": {"type": ["string", "null"], "minLength": 1, "maxLength": 255,
