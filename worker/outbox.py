@@ -84,8 +84,6 @@ class Deliveries:
     def _end(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self.wake()
-        if not call.cancelled() and (error := call.exception()):
-            telemetry.log("delivery_broken", error=type(error).__name__)
 
     async def close(self) -> None:
         """Let calls under way end for a moment."""
@@ -102,6 +100,9 @@ class Deliveries:
             answer = await self._call(taken)
         except StoreError:
             return  # it is due again when the lease is over
+        except Exception as error:
+            telemetry.log("delivery_broken", **taken.about, error=type(error).__name__)
+            answer = Answer(None, "Penstock itself failed on this delivery")
         tried = Try(
             round(began, 3), round(time.monotonic() - clock, 3), answer.status, answer.error
         )

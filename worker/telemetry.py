@@ -103,7 +103,9 @@ ACTIONS: dict[str, Action] = {
         (*ABOUT_DELIVERY, "status", "seconds", "error"),
     ),
     "delivery_broken": Action(
-        "error", "a fault of Penstock's own in a delivery; please report it", ("error",)
+        "error",
+        "a fault of Penstock's own in a delivery; please report it",
+        (*ABOUT_DELIVERY, "error"),
     ),
     "store_away": Action("warning", "Redis is away", ("loop", "error")),
     "store_back": Action("info", "Redis is back", ("loop",)),
