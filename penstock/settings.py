@@ -42,11 +42,9 @@ from pydantic_settings import (
 
 from penstock import consistency, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
+from penstock.hook import Hook
 from penstock.mistake import Mistake, details, wrong
 from penstock.origin import Origin, unreadable
-from penstock.mistake import details, wrong
-from penstock.hook import Hook
-from penstock.mistake import details, wrong
 from penstock.webhook import Secrets, TenantWebhook
 
 DEFAULT_ROUTE = "default"
@@ -386,6 +384,7 @@ class Settings(BaseSettings):
         for cached in ("served_routes", "resolved_routes"):
             changed.__dict__.pop(cached, None)
         return changed
+
     def hook_secrets(self, secret_env: str) -> tuple[str, ...]:
         """The secrets of a webhook in; raises ConfigurationError where there is none."""
         if secrets := tuple(os.environ.get(secret_env, "").split()):
