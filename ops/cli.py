@@ -34,6 +34,10 @@ COMMANDS = {
     "routes": Mount("producers.routes:routes", "Show the routes live; apply a changed file."),
     "keys": Mount("producers.keys:keys", "Make, list and revoke the gateway's API keys."),
     "gateway": Mount("producers.gateway.cli:gateway", "Serve HTTP until Ctrl-C or SIGTERM."),
+    "hooks": Mount("producers.hooks.cli:hooks", "Show what webhooks become."),
+    "webhooks": Mount(
+        "producers.webhooks:webhooks", "Show webhook deliveries, and send them again."
+    ),
     "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
     "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),
     "doctor": Mount("ops.doctor.cli:doctor", "Check settings, server, workers and routes."),

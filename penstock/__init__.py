@@ -16,6 +16,7 @@ from penstock.errors import (
     BudgetSpent,
     ConfigurationError,
     ConversationBusy,
+    DeliveryNotFound,
     Dismissed,
     IdempotencyConflict,
     InvalidRequest,
@@ -36,6 +37,7 @@ from penstock.errors import (
 )
 from penstock.events import Cursor, Event, EventType
 from penstock.job import Completion, JobRecord, Usage
+from penstock.outbox import Delivery, DeliveryState
 from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.survey import Survey
@@ -49,6 +51,9 @@ __all__ = [
     "ConfigurationError",
     "ConversationBusy",
     "Cursor",
+    "Delivery",
+    "DeliveryNotFound",
+    "DeliveryState",
     "Dismissed",
     "Event",
     "EventType",

@@ -13,13 +13,14 @@ from datetime import date
 from itertools import islice, product
 from typing import Any
 
-from penstock import commands, keys
+from penstock import commands, keys, outbox
 from penstock.commands import Outlook
 from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
 from penstock.events import START, Cursor, Event, EventType, decode
 from penstock.fanout import Fanout
 from penstock.feed import follow, follow_async
 from penstock.job import Completion, JobRecord, JobSpec
+from penstock.outbox import Delivery, DeliveryState
 from penstock.page import Page, Search
 from penstock.settings import Settings
 from penstock.state import JobState
@@ -267,6 +268,46 @@ class Client:
             raise commands.not_found(id_)
         self.store.run(commands.erase(id_))
 
+    def find(self, idempotency_key: str, tenant: str = "default") -> Job | None:
+        """The job that a tenant's idempotency key led to, while it is kept."""
+        with mapped_errors(self.store.url):
+            id_ = self.store.redis.get(keys.idem(tenant, idempotency_key))
+        return Job(self, id_.decode()) if id_ else None
+
+    def deliveries(
+        self, tenant: str = "default", state: DeliveryState | None = None, limit: int = 50
+    ) -> Iterator[Delivery]:
+        """A tenant's webhook deliveries, newest first, at most `limit` that are in the state."""
+        seen, start, page = 0, 0, _page(state, limit)
+        while seen < limit:
+            with mapped_errors(self.store.url):
+                ids = self.store.redis.zrevrange(keys.deliveries(tenant), start, start + page - 1)
+            for delivery in self._deliveries(map(bytes.decode, ids), state, limit - seen):
+                seen += 1
+                yield delivery
+            if len(ids) < page:
+                return
+            start += page
+
+    def deliveries_of(self, id_: str, state: DeliveryState | None = None) -> Iterator[Delivery]:
+        """A job's webhook deliveries, newest first."""
+        with mapped_errors(self.store.url):
+            ids = [each.decode() for each in self.store.redis.smembers(keys.reports(id_))]
+        yield from sorted(self._deliveries(ids, state, len(ids)), key=_created, reverse=True)
+
+    def _deliveries(
+        self, ids: Iterable[str], state: DeliveryState | None, limit: int
+    ) -> Sequence[Delivery]:
+        asked = list(ids)
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            there = outbox.found(asked, outbox.ask(pipeline, asked).execute())
+        return [each for each in there if state in (None, each.state)][:limit]
+
+    def resend(self, id_: str) -> None:
+        """Send a webhook delivery again, at once; raises DeliveryNotFound."""
+        self.store.run(outbox.resend(id_))
+
     def close(self) -> None:
         """Close the connections."""
         self.store.close()
@@ -423,6 +464,52 @@ class AsyncClient:
             tenant = await self.store.redis.hget(keys.job(id_), "tenant")
         return tenant.decode() if tenant else None
 
+    async def find(self, idempotency_key: str, tenant: str = "default") -> AsyncJob | None:
+        """See Client.find."""
+        with mapped_errors(self.store.url):
+            id_ = await self.store.redis.get(keys.idem(tenant, idempotency_key))
+        return AsyncJob(self, id_.decode()) if id_ else None
+
+    async def deliveries(
+        self, tenant: str = "default", state: DeliveryState | None = None, limit: int = 50
+    ) -> AsyncIterator[Delivery]:
+        """See Client.deliveries."""
+        seen, start, page = 0, 0, _page(state, limit)
+        while seen < limit:
+            with mapped_errors(self.store.url):
+                ids = await self.store.redis.zrevrange(
+                    keys.deliveries(tenant), start, start + page - 1
+                )
+            for delivery in await self._deliveries(map(bytes.decode, ids), state, limit - seen):
+                seen += 1
+                yield delivery
+            if len(ids) < page:
+                return
+            start += page
+
+    async def deliveries_of(
+        self, id_: str, state: DeliveryState | None = None
+    ) -> AsyncIterator[Delivery]:
+        """See Client.deliveries_of."""
+        with mapped_errors(self.store.url):
+            ids = [each.decode() for each in await self.store.redis.smembers(keys.reports(id_))]
+        there = await self._deliveries(ids, state, len(ids))
+        for delivery in sorted(there, key=_created, reverse=True):
+            yield delivery
+
+    async def _deliveries(
+        self, ids: Iterable[str], state: DeliveryState | None, limit: int
+    ) -> Sequence[Delivery]:
+        asked = list(ids)
+        pipeline = self.store.redis.pipeline(transaction=False)
+        with mapped_errors(self.store.url):
+            there = outbox.found(asked, await outbox.ask(pipeline, asked).execute())
+        return [each for each in there if state in (None, each.state)][:limit]
+
+    async def resend(self, id_: str) -> None:
+        """See Client.resend."""
+        await self.store.run(outbox.resend(id_))
+
     async def close(self) -> None:
         """Close the connections."""
         if self.fanout:
@@ -511,7 +598,7 @@ def _raise_first(results: list[Any]) -> None:
             raise result
 
 
-def _page(state: JobState | None, limit: int) -> int:
+def _page(state: JobState | DeliveryState | None, limit: int) -> int:
     """How many jobs to look at in one round trip; where a state is asked for most may not match."""
     return BATCH if state else min(limit, BATCH)
 
@@ -557,6 +644,10 @@ def _ask_usage(pipeline: Any, asked: Iterable[tuple[str, str]]) -> Any:
 def _usage(asked: Iterable[tuple[str, str]], replies: Iterable[Any]) -> list[UsageRow]:
     pairs = zip(asked, replies, strict=True)
     return [row for (day, tenant), fields in pairs for row in rows(tenant, day, fields)]
+
+
+def _created(delivery: Delivery) -> float:
+    return delivery.created_at
 
 
 def _newest(entries: list[Any]) -> Event | None:

@@ -32,6 +32,7 @@ from penstock.scripts import Script, load
 from penstock.settings import Route, Settings, Tenant, without_credentials
 from penstock.state import JobState
 from penstock.survey import COUNTED, Survey, read_survey
+from penstock.webhook import Webhook, published
 
 LEASE = 10.0
 """Seconds a worker may be silent before its jobs are run by another."""
@@ -111,13 +112,22 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
     if options.conversation:
         fields += ["conversation", options.conversation]
     if options.webhook:
-        fields += ["webhook", options.webhook]
+        fields += _endpoint(options.webhook)
     known = "1" if options.route in settings.resolved_routes else "0"
     return [
         spec.id, options.tenant, options.route, known, options.priority,
         options.idempotency_key or "", spec.digest, options.delay or 0, options.deadline or "",
         options.conversation or "", options.on_busy, len(fields), *fields,
     ]  # fmt: skip
+
+
+def _endpoint(webhook: Webhook) -> list[Argument]:
+    """The record's fields about a job's own endpoint."""
+    fields: list[Argument] = ["webhook", webhook.url, "webhook_events", webhook.event_names]
+    if webhook.secret:
+        secrets_ = " ".join(secret.get_secret_value() for secret in webhook.secret)
+        fields += ["webhook_secret", secrets_]
+    return fields
 
 
 def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted | InvalidRequest:
@@ -229,6 +239,7 @@ class Claim(msgspec.Struct, frozen=True):
         excused: attempts that do not count.
         metadata: as JSON.
         request: the body as JSON, every field kept.
+        reports: whether somebody is told of what happens to it.
     """
 
     id: str
@@ -244,6 +255,7 @@ class Claim(msgspec.Struct, frozen=True):
     excused: int
     metadata: bytes
     request: bytes
+    reports: bool = False
 
     @classmethod
     def from_fields(cls, id_: str, attempt: int, fields: dict[bytes, bytes]) -> Claim:
@@ -256,7 +268,7 @@ class Claim(msgspec.Struct, frozen=True):
             float(fields.get(b"waiting_since", fields.get(b"available_at", created))),
             float(fields[b"started_at"]), float(deadline) if deadline else None,
             int(fields[b"max_attempts"]), int(fields.get(b"excused", 0)),
-            fields.get(b"metadata", b"{}"), fields[b"request"],
+            fields.get(b"metadata", b"{}"), fields[b"request"], b"reports" in fields,
         )  # fmt: skip
 
     @property
@@ -556,7 +568,8 @@ def _limits(
     """As lua/include/publish.lua reads them; `abouts`: what else to tell of each route."""
     arguments: list[Argument] = [len(tenants)]
     for name, tenant in tenants.items():
-        arguments += [name, limits.of_tenant(tenant)]
+        endpoint = published(tenant.webhook) if tenant.webhook else ""
+        arguments += [name, limits.of_tenant(tenant), endpoint]
     for name, route in routes.items():
         fields = {**limits.of_route(route), **abouts[name]}
         if "url" in fields:

@@ -13,6 +13,7 @@
     │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
     ├── KeyNotFound                 no API key of this id was ever made
+    ├── DeliveryNotFound            no such webhook delivery, or it is forgotten
     ├── InvalidTransition           the job is not in a state that allows this
     ├── Dismissed                   the process stops; follow the job from elsewhere
     ├── StoreError                  Redis did not do what was asked
@@ -94,6 +95,10 @@ class JobNotFound(PenstockError):
 
 class KeyNotFound(PenstockError):
     """There is no API key of this id."""
+
+
+class DeliveryNotFound(PenstockError):
+    """There is no record of this webhook delivery."""
 
 
 class InvalidTransition(PenstockError):

@@ -30,6 +30,7 @@ from pydantic import (
 from penstock.errors import InvalidRequest, RequestTooLarge
 from penstock.settings import Name
 from penstock.state import JobState
+from penstock.webhook import Webhook, from_text
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 """The largest request body, as JSON: well above a full 262,144-token context."""
@@ -162,7 +163,8 @@ class JobOptions(BaseModel):
         on_busy: what to do where the conversation has jobs: `enqueue` behind them, `reject` this
             one, `interrupt` (cancel the first, wait for its end), `replace` (cancel those that
             wait).
-        webhook: where to report the end; kept with the record, not called in this version.
+        webhook: whom to tell: a URL, which hears of the end, or an object of `url`, `secret` and
+            `events`; it goes before the tenant's. See docs/webhooks.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -180,7 +182,7 @@ class JobOptions(BaseModel):
     result_ttl: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL)] | None = None
     conversation: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     on_busy: Literal["enqueue", "reject", "interrupt", "replace"] = "enqueue"
-    webhook: Annotated[str, Field(pattern=r"^https?://[^/\s]+\S*$", max_length=2048)] | None = None
+    webhook: Annotated[Webhook | None, BeforeValidator(from_text)] = None
 
 
 OPTION_NAMES = frozenset(JobOptions.model_fields)

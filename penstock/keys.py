@@ -12,7 +12,9 @@ PREFIX = "penstock:"
 CATALOGUE = {
     # HASH, the record of one job. Until result_ttl after its end.
     #   version, tenant, route, model, priority, state, request (JSON), digest, metadata (JSON),
-    #   conversation, webhook, idempotency_key, max_attempts, result_ttl, created_at, available_at
+    #   conversation, webhook, webhook_events, webhook_secret, reports (events), delta_open (the
+    #   attempt), delta_after (a cursor), delta_due (see report_delta.lua), idempotency_key,
+    #   max_attempts, result_ttl, created_at, available_at
     #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
     #   holder, given_back (the attempt), redriven (tokens), cancel_reason, admitted_at,
@@ -98,6 +100,23 @@ CATALOGUE = {
     "tenants": PREFIX + "tenants",
     # ZSET of finished jobs (<tenant>/<id>) by when their record goes, to keep `jobs` clean.
     "retained": PREFIX + "retained",
+    # ZSET of the deliveries that are under way, by when they are to be tried: the outbox.
+    "webhooks": PREFIX + "webhooks",
+    # HASH, an event on its way to an endpoint: <job>-<cursor>. Until `ttl` after its end.
+    #   job, tenant, route, type, cursor, time, url, secret_env or secret, metadata (JSON), event
+    #   (JSON, if it is small), after and until (cursors, of a delta), created_at, state (waiting,
+    #   delivered, failed, disabled), claims (the fence), tries, log (a line of JSON a try), ttl,
+    #   resent (a token)
+    "delivery": PREFIX + "delivery:",
+    # ZSET of a tenant's deliveries by creation, for listing: <tenant>.
+    "deliveries": PREFIX + "deliveries:",
+    # SET of a job's deliveries: <job>.
+    "reports": PREFIX + "reports:",
+    # HASH of tenants' endpoints as the settings publish them, "*" for all others: see report.lua.
+    "endpoints": PREFIX + "endpoints",
+    # HASH, how an endpoint does that fails: <tenant>:<SHA-1 of the URL>. For 30 days.
+    #   failures (in a row), next_call, disabled (when it answered 410)
+    "endpoint": PREFIX + "endpoint:",
     # HASH, the keeper's memory: swept_at, recover_from, announced_at.
     "keeper": PREFIX + "keeper",
     # HASH, one API key of the gateway: <id>. For ever, so that nobody's past use is unexplained.
@@ -127,6 +146,11 @@ def job(id_: str) -> str:
 def feed(id_: str) -> str:
     """STREAM and channel: the events of one job."""
     return CATALOGUE["feed"] + id_
+
+
+def idem(tenant: str, key: str) -> str:
+    """STRING: the job of an idempotency key."""
+    return f"{CATALOGUE['idem']}{tenant}:{key}"
 
 
 def jobs(tenant: str) -> str:
@@ -179,12 +203,28 @@ def streamtoken(digest: str) -> str:
     return CATALOGUE["streamtoken"] + digest
 
 
+def delivery(id_: str) -> str:
+    """HASH: an event on its way to an endpoint."""
+    return CATALOGUE["delivery"] + id_
+
+
+def deliveries(tenant: str) -> str:
+    """ZSET: a tenant's deliveries by creation time."""
+    return CATALOGUE["deliveries"] + tenant
+
+
+def reports(job: str) -> str:
+    """SET: a job's deliveries."""
+    return CATALOGUE["reports"] + job
+
+
 def turns(route: str) -> str:
     """ZSET: the tenants that wait for a route."""
     return CATALOGUE["turns"] + route
 
 
 DUE = CATALOGUE["due"]
+WEBHOOKS = CATALOGUE["webhooks"]
 CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]
 APPLIED = CATALOGUE["applied"]

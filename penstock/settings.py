@@ -20,9 +20,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     ModelWrapValidatorHandler,
     SecretStr,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -40,8 +42,10 @@ from pydantic_settings import (
 
 from penstock import consistency, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
+from penstock.hook import Hook
 from penstock.mistake import Mistake, details, wrong
 from penstock.origin import Origin, unreadable
+from penstock.webhook import Secrets, TenantWebhook
 
 DEFAULT_ROUTE = "default"
 
@@ -51,6 +55,11 @@ Name = Annotated[str, StringConstraints(pattern=mistake.NAME)]
 Count = Annotated[int, Field(ge=1)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False, description="USD")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+SCHEDULE = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds between two tries of a delivery: the example schedule of Standard Webhooks."""
+
+_SECRETS: TypeAdapter[tuple[SecretStr, ...]] = TypeAdapter(Secrets)
 
 TenantName = Annotated[str, StringConstraints(pattern=mistake.TENANT_NAME)]
 """A tenant's name, or `*` for all that have no table."""
@@ -178,6 +187,7 @@ class Tenant(Frozen):
     budget_month: Budget | None = None
     over_budget: Literal["hold", "reject"] = "hold"
     max_waiting: Count | None = None
+    webhook: TenantWebhook | None = None
 
     @field_validator("burst")
     @classmethod
@@ -216,6 +226,17 @@ class Settings(BaseSettings):
     tenants: dict[TenantName, Tenant] = Field(
         default_factory=dict, description="limits by tenant; `*` for all others"
     )
+    hooks: dict[Name, Hook] = Field(default_factory=dict, description="webhooks in, by name")
+
+    public_url: BaseUrl | None = Field(None, description="where the gateway is for others")
+    webhook_secret: Annotated[Secrets, NoDecode] = Field((), repr=False)
+    webhook_schedule: Annotated[tuple[Seconds, ...], NoDecode] = Field(
+        SCHEDULE, description="seconds after each failed try of a delivery; the first is at once"
+    )
+    webhook_timeout: Seconds = 15
+    webhook_concurrency: Annotated[int, Field(ge=0)] = 20
+    webhook_http: bool = False
+    webhook_allow: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     result_ttl: Annotated[int, Field(ge=1, le=3_660 * 86_400)] = 86_400
@@ -242,7 +263,9 @@ class Settings(BaseSettings):
         None, description="web pages that may ask; none where left out"
     )
 
-    @field_validator("worker_routes", "gateway_origins", mode="before")
+    @field_validator(
+        "worker_routes", "gateway_origins", "webhook_schedule", "webhook_allow", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -337,6 +360,22 @@ class Settings(BaseSettings):
                 f"Add a [routes.{name}] table to {self.config} or choose one of these"
             ) from None
 
+    def webhook_secrets(self, secret_env: str | None) -> tuple[SecretStr, ...]:
+        """The secrets that a variable holds, `webhook_secret` where none is named.
+
+        Raises ConfigurationError where the variable is not set, or holds no secrets.
+        """
+        if secret_env is None:
+            return self.webhook_secret
+        try:
+            if secrets := _SECRETS.validate_python(os.environ.get(secret_env, "")):
+                return secrets
+        except ValidationError:
+            raise ConfigurationError(
+                f"{secret_env} holds no webhook secret: whsec_ and 24 to 64 bytes in base64"
+            ) from None
+        raise ConfigurationError(f"{secret_env} is not set; it holds a webhook's secret")
+
     def applying(
         self, routes: Mapping[str, RouteOverrides], tenants: Mapping[str, Tenant]
     ) -> Settings:
@@ -345,6 +384,12 @@ class Settings(BaseSettings):
         for cached in ("served_routes", "resolved_routes"):
             changed.__dict__.pop(cached, None)
         return changed
+
+    def hook_secrets(self, secret_env: str) -> tuple[str, ...]:
+        """The secrets of a webhook in; raises ConfigurationError where there is none."""
+        if secrets := tuple(os.environ.get(secret_env, "").split()):
+            return secrets
+        raise ConfigurationError(f"{secret_env} is not set; it holds the secret of a [hooks] table")
 
     def _route(self, given: RouteOverrides) -> Route:
         token = self.token

@@ -73,7 +73,7 @@ class KeyValue(click.ParamType[tuple[str, str]]):
     help="What to do where the conversation has jobs already.",
 )
 @click.option("--metadata", type=KeyValue(), multiple=True, help="Kept with the job; repeatable.")
-@click.option("--webhook", metavar="URL", help="Kept with the job; this version does not call it.")
+@click.option("--webhook", metavar="URL", help="Told how the job ended.")
 def submit(prompt: str | None, follow: bool, wait: bool, **options: Any) -> None:
     """Submit a chat job and print its id.
 

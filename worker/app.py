@@ -29,11 +29,13 @@ from worker.attempt import Attempts
 from worker.dispatch import CELERY_VERSION, Application, make_app, queue_of, render_template
 from worker.keeper import Keeper
 from worker.leases import Leases
+from worker.outbox import Deliveries
 from worker.pace import Pace
 from worker.pool import AsyncioPool
 from worker.relay import Relay
 from worker.routes import Routes
 from worker.upstream.client import Upstream
+from worker.webhooks import Courier
 
 EXIT_UNFIT = 75
 """Exit status of a worker that hears nothing, or whose loops died: EX_TEMPFAIL of sysexits.h, start
@@ -76,7 +78,11 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         leases, upstream = Leases(), Upstream()
         relay = Relay(store, _lose(leases), merge=settings.flush_interval > 0)
         pace = Pace(settings.flush_interval)
-        attempts = Attempts(routes, store, upstream, relay, pace, leases)
+        courier = Courier(
+            settings.webhook_timeout, http=settings.webhook_http, allowed=settings.webhook_allow
+        )
+        deliveries = Deliveries(settings, store, courier)
+        attempts = Attempts(routes, store, upstream, relay, pace, leases, deliveries.wake)
         keeper = Keeper(
             store, leases, attempts, routes, settings.follow_applied, partial(_consume, pool),
             loops.begin, lambda: pool.free, settings.watchdog_timeout, leave,
@@ -87,11 +93,13 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         )
         _collect_less()
         loops.begin(relay.run())
+        loops.begin(keeper.every("webhooks", 0, deliveries.run))
         keeper.start()
         try:
             yield attempts
         finally:
             await loops.end()
+            await deliveries.close()
             await upstream.close()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
 

@@ -7,7 +7,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from penstock import commands
@@ -40,7 +40,10 @@ _BROKEN = "Penstock itself failed on this job; the worker's log says where (atte
 
 
 class Attempts:
-    """Runs attempts; the state of the worker's pool."""
+    """Runs attempts; the state of the worker's pool.
+
+    `report` is called when something was put into the webhooks' outbox.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Attempts:
         relay: Relay,
         pace: Pace,
         leases: Leases,
+        report: Callable[[], None],
     ) -> None:
         self._routes = routes
         self._store = store
@@ -57,6 +61,7 @@ class Attempts:
         self._relay = relay
         self._pace = pace
         self._leases = leases
+        self._report = report
         self.received_at = time.monotonic()
         self.handed_back = 0
 
@@ -87,6 +92,8 @@ class Attempts:
         if isinstance(claimed, Refusal):
             journal.refused(job, claimed)
             return None
+        if claimed.reports:
+            self._report()
         route = self._routes.route(claimed.route)
         return Stream(claimed, route, self._relay, self._pace)
 
@@ -119,6 +126,8 @@ class Attempts:
             outcome = Cancelled(settled.cancel_asked, stream.partial())
             settled = await self._persist(_transition(stream, outcome))
         journal.settled(stream, outcome, settled)
+        if stream.job.reports:
+            self._report()
         if isinstance(outcome, Interrupted):
             self.handed_back += 1
         with contextlib.suppress(StoreError):  # the keeper admits too

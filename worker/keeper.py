@@ -96,21 +96,22 @@ class Keeper:
     def start(self) -> None:
         """Begin all loops; each goes on by itself when Redis comes back, until it is cancelled."""
         loops = [
-            self._every("renew", BEAT, self._renew),
-            self._every("sweep", ROUND, self._sweep),
-            self._every("announce", ANNOUNCING, self._announce),
-            self._every("divert", ROUND, self._divert),
-            self._every("control", 0, self._listen),
-            self._every("apply", BEAT, self._take_up),
+            self.every("renew", BEAT, self._renew),
+            self.every("sweep", ROUND, self._sweep),
+            self.every("announce", ANNOUNCING, self._announce),
+            self.every("divert", ROUND, self._divert),
+            self.every("control", 0, self._listen),
+            self.every("apply", BEAT, self._take_up),
             *(self._admissions(route) for route in self._routes.served),
         ]
         for loop in loops:
             self._begin(loop)
 
     def _admissions(self, route: str) -> Loop:
-        return self._every("admit", 0, Admissions(self._store, route, self._routes).run)
+        return self.every("admit", 0, Admissions(self._store, route, self._routes).run)
 
-    async def _every(self, name: str, period: float, work: Callable[[], Awaitable[Any]]) -> None:
+    async def every(self, name: str, period: float, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do this for ever, `period` seconds apart; a server that is away is waited for."""
         away = False
         while True:
             try:

@@ -24,6 +24,8 @@ class Action(NamedTuple):
 
 ABOUT_JOB = ("job", "attempt", "route", "tenant")
 
+ABOUT_DELIVERY = ("delivery", "type", *ABOUT_JOB)
+
 ACTIONS: dict[str, Action] = {
     "worker_started": Action("info", "worker started", ("routes", "concurrency", "server")),
     "worker_stopped": Action("info", "worker stopped", ("handed_back",)),
@@ -84,6 +86,27 @@ ACTIONS: dict[str, Action] = {
     "swept": Action(
         "info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired", "forgotten")
     ),
+    "webhook_delivered": Action(
+        "debug", "webhook delivered", (*ABOUT_DELIVERY, "status", "seconds")
+    ),
+    "webhook_retried": Action(
+        "warning",
+        "webhook not delivered, it will be tried again",
+        (*ABOUT_DELIVERY, "status", "seconds", "error", "delay"),
+    ),
+    "webhook_failed": Action(
+        "error", "webhook given up", (*ABOUT_DELIVERY, "status", "seconds", "error")
+    ),
+    "webhook_disabled": Action(
+        "warning",
+        "the endpoint is gone: it is not called any more",
+        (*ABOUT_DELIVERY, "status", "seconds", "error"),
+    ),
+    "delivery_broken": Action(
+        "error",
+        "a fault of Penstock's own in a delivery; please report it",
+        (*ABOUT_DELIVERY, "error"),
+    ),
     "store_away": Action("warning", "Redis is away", ("loop", "error")),
     "store_back": Action("info", "Redis is back", ("loop",)),
     "relay_waits": Action("warning", "Redis does not take events, they wait", ("error",)),
@@ -121,6 +144,9 @@ ALLOWED = Gauge("penstock_route_allowed", "Jobs that may run at a time now.", ["
 IN_USE = Gauge("penstock_route_in_use", "Jobs admitted or running.", ["route"])
 PAUSED = Gauge("penstock_route_paused_seconds", "Until admission goes on.", ["route"])
 BREAKER = Gauge("penstock_route_breaker", "0 closed, 1 half open, 2 open.", ["route"])
+DELIVERIES = Counter(
+    "penstock_webhook_deliveries_total", "Tries of webhook deliveries, by outcome.", ["outcome"]
+)
 SWEPT = Counter("penstock_swept_total", "Jobs the sweep moved, by what it did.", ["what"])
 
 

@@ -26,7 +26,12 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
         return None, [Finding("settings", "problem", str(error), f"correct {_config_path()}")]
     source = f"from {settings.config}" if settings.config.is_file() else "without penstock.toml"
     finding = Finding("settings", "ok", f"valid, {source}")
-    return settings, [finding, *_strangers(), *_missing_tokens(settings)]
+    return settings, [
+        finding,
+        *_strangers(),
+        *_missing_tokens(settings),
+        *_missing_secrets(settings),
+    ]
 
 
 def _finding(mistake: Mistake) -> Finding:
@@ -53,3 +58,16 @@ def _missing_tokens(settings: Settings) -> Iterator[Finding]:
         if given.token_env and settings.route(name).token is None:
             text = f"routes.{name}.token_env names {given.token_env}, which is not set"
             yield Finding("settings", "problem", text, f"set {given.token_env}")
+
+
+def _missing_secrets(settings: Settings) -> Iterator[Finding]:
+    """Of webhooks: a worker cannot sign without, and a gateway does not start."""
+    named = {f"tenants.{name}.webhook": t.webhook.secret_env
+             for name, t in settings.tenants.items() if t.webhook}  # fmt: skip
+    named |= {f"hooks.{name}": hook.secret_env for name, hook in settings.hooks.items()}
+    named |= {f"hooks.{name}.answer.webhook": hook.answer.webhook.secret_env
+              for name, hook in settings.hooks.items() if hook.answer}  # fmt: skip
+    for place, variable in named.items():
+        if variable and not child_environment().get(variable):
+            text = f"{place}.secret_env names {variable}, which is not set"
+            yield Finding("settings", "problem", text, f"set {variable}")

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- A worker takes an admitted job: next attempt, lease, `started`.
--- include: clock, data, record, conclude
+-- include: clock, data, record, report, conclude
 --
 -- KEYS  1 job:<id>
 -- ARGV  1 id  2 holder: a token that no other claim uses  3 lease in seconds
@@ -39,6 +39,11 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'holder', holder, 'started_at', 
 redis.call('ZREM', KEY.deadlines, id)
 local model = not record.asked_route and redis.call('HGET', KEYS[1], 'model')
   or redis.call('HGET', KEY.gate .. record.route, 'model') or ''  -- a fallback has its own models
-emit(id, attempt, 1, 'started', now,
+local event = emit(id, attempt, 1, 'started', now,
   cjson.encode({ attempt = attempt, route = record.route, model = model }))
+local endpoint = read_endpoint(id, record)
+if endpoint then
+  redis.call('HSET', KEYS[1], 'reports', endpoint.events)
+  report(id, record, attempt, 1, 'started', now, event)
+end
 return claimed(attempt, now)

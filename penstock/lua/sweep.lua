@@ -87,8 +87,16 @@ local function expire(id)
   count_end('expired', record, 'expired')
 end
 
+local function forget_delivery(member, tenant, id)
+  if redis.call('EXISTS', KEY.delivery .. id) == 1 then return end
+  redis.call('ZREM', KEY.retained, member)
+  redis.call('ZREM', KEY.deliveries .. tenant, id)
+  redis.call('SREM', KEY.reports .. string.match(id, '^[^-]+'), id)
+end
+
 local function forget(member)
   local tenant, id = string.match(member, '^(.*)/(.-)$')
+  if string.find(id, '-', 1, true) then return forget_delivery(member, tenant, id) end
   if redis.call('EXISTS', KEY.job .. id) == 1 then return end  -- its last microseconds
   redis.call('ZREM', KEY.retained, member)
   redis.call('ZREM', KEY.jobs .. tenant, id)

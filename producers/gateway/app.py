@@ -17,10 +17,14 @@ from penstock import AsyncClient, PenstockError, Settings
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
 from producers.gateway.problem import Problem, problem_of
+from producers.hooks import hook, routes
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The gateway's application; it connects when it is started."""
+    """The gateway's application; it connects when it is started.
+
+    Raises ConfigurationError where a hook's template is none, or its secret is not set.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
     )
+    app.state.hooks = hook.compiled(settings)
     app.include_router(jobs.router)
+    app.include_router(routes.router)
     app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
     app.add_exception_handler(PenstockError, _on_error)
     app.add_exception_handler(Problem, _on_problem)

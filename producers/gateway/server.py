@@ -20,16 +20,16 @@ def run(settings: Settings) -> int:
 
     Raises:
         StoreUnavailable: Redis cannot be reached.
-        ConfigurationError: a port is taken, or the host is not ours; or it is not this machine's
-            alone, and there is no API key.
+        ConfigurationError: a hook is wrong, a port is taken, or the host is not ours; or it is not
+            this machine's alone, and there is no API key.
     """
+    server = Server(settings)
     check_private(settings)
     with listening(settings.gateway_host, settings.gateway_port) as listener:
         if settings.metrics_port:
             _serve_metrics(settings.metrics_port)
         url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
         telemetry.log("gateway_started", url=url, server=settings.safe_url)
-        server = Server(settings)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on when all is done
             server.run([listener])
     telemetry.log("gateway_stopped")

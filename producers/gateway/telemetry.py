@@ -29,6 +29,8 @@ ACTIONS: dict[str, Action] = {
         "warning", "there is no API key: this machine only is served, and may do everything"
     ),
     "request_answered": Action("info", "request answered", ABOUT_REQUEST),
+    "hook_refused": Action("warning", "a webhook's sender is not proved", ("hook", "reason")),
+    "hook_failed": Action("error", "a webhook does not fit its template", ("hook", "reason")),
     "request_broken": Action(
         "error", "a fault of Penstock's own; please report it", (*ABOUT_REQUEST, "error", "place")
     ),

@@ -3,7 +3,8 @@
 The plan, all of it optional, such as `{"lease": 2, "die": ["after claim", 3]}`:
 
 - `lease`: seconds in place of 10; beat and sweep keep their share of it.
-- `die`: a step of STEPS and a number: SIGKILL at the so-many-th time this process gets there.
+- `die`: a step of STEPS or WEBHOOK_STEPS and a number: SIGKILL at the so-many-th time this process
+  gets there.
 - `poison`: SIGKILL on claiming a job whose metadata has `poison`.
 - `clock`: seconds by which this process's clock is wrong.
 - `without`: a check of mutants.py to take out.
@@ -36,6 +37,9 @@ STEPS = [
 """Receive: a message is handed to the pool. The others: that script is called; append is the first
 delta when the number is 1."""
 
+WEBHOOK_STEPS = ["before settle_delivery", "after settle_delivery"]
+"""An endpoint has been called: before and after that is written down."""
+
 
 def die() -> None:
     """End as by kill -9: nothing is flushed, closed or handed back."""
@@ -46,8 +50,8 @@ class Fate:
     """Dies when a step has been reached often enough."""
 
     def __init__(self, step: str, times: int) -> None:
-        if step not in STEPS:
-            raise ValueError(f"{step!r} is none of {STEPS}")
+        if step not in STEPS + WEBHOOK_STEPS:
+            raise ValueError(f"{step!r} is none of {STEPS + WEBHOOK_STEPS}")
         self._step, self._left = step, times
 
     def reach(self, step: str) -> None:

@@ -89,6 +89,22 @@ def test_a_server_out_of_reach_is_status_3(
     assert found["route default"][0]["verdict"] == "ok"
 
 
+def test_a_secret_that_is_not_set_is_a_problem(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a tenant's webhook, of a hook, and of a hook's answer."""
+    config = tmp_path / "penstock.toml"
+    endpoint = '{ url = "https://a.example/", secret_env = "NO_SECRET_%d" }'
+    config.write_text(
+        f"[tenants.acme]\nwebhook = {endpoint % 1}\n"
+        '[hooks.h]\nverify = "github"\nsecret_env = "NO_SECRET_2"\n'
+        f'messages = [{{ content = "m" }}]\nanswer = {{ webhook = {endpoint % 3} }}\n'
+    )
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(config))
+    advice = [finding["advice"] for finding in findings(cli("doctor", "--json"))["settings"]]
+    assert advice[1:] == ["set NO_SECRET_1", "set NO_SECRET_2", "set NO_SECRET_3"]
+
+
 def test_a_refused_token_and_a_dead_upstream_are_problems(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

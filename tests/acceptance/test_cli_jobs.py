@@ -227,7 +227,7 @@ def test_redis_out_of_reach_is_status_3(
         ("submit Hi --priority 10", "10 is not in the range 0<=x<=9."),
         ("submit Hi --route nowhere", "there is no route 'nowhere'; known routes: default"),
         ("submit Hi --tenant a/b", "invalid request: tenant: String should match"),
-        ("submit Hi --webhook ftp://x", "invalid request: webhook: String should match"),
+        ("submit Hi --webhook ftp://x", "invalid request: webhook.url: Value error, a webhook is"),
         ("submit Hi --deadline 0", "a deadline in seconds from now must be more than 0"),
         ("submit Hi --delay 367d", "invalid request: delay: Input should be less than"),
         ("follow j --after x", "'x' is not a cursor; a cursor is an event's id, such as 1-17."),

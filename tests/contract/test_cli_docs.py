@@ -12,16 +12,20 @@ from ops.cli import COMMANDS, penstock
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
-def options_of(name: str) -> set[str]:
-    """The long options of a command and of those below it."""
-    context = click.Context(penstock)
-    command = penstock.get_command(context, name)
+def commands_of(name: str) -> dict[str, click.Command]:
+    """A command, or a group and all in it, by full name."""
+    command = penstock.get_command(click.Context(penstock), name)
     assert command is not None
-    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+    inner = command.commands if isinstance(command, click.Group) else {}
+    return {name: command, **{f"{name} {each}": inner[each] for each in inner}}
+
+
+def options_of(name: str) -> set[str]:
+    """The long options of a command, or of all in a group."""
     return {
         text
-        for each in (command, *inner)
-        for parameter in each.params
+        for command in commands_of(name).values()
+        for parameter in command.params
         if isinstance(parameter, click.Option)
         for text in parameter.opts
         if text.startswith("--")
@@ -30,7 +34,8 @@ def options_of(name: str) -> set[str]:
 
 def test_the_page_names_every_command_and_option() -> None:
     """Whatever `--help` offers stands on the page."""
-    missing = {name for name in COMMANDS if f"`penstock {name}" not in PAGE}
+    every = [full for name in COMMANDS for full in commands_of(name)]
+    missing = {full for full in every if f"`penstock {full}" not in PAGE}
     missing |= {option for name in COMMANDS for option in options_of(name) if option not in PAGE}
     assert missing == set()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from penstock.events import EventType
-from penstock.settings import Prices, RouteOverrides, Settings, Tenant, Timeouts
+from penstock.hook import Hook, Scheme
+from penstock.settings import SCHEDULE, Prices, RouteOverrides, Settings, Tenant, Timeouts
 from penstock.state import TRANSITIONS, JobState
 from producers.gateway import problem
 from producers.gateway import telemetry as gateway_telemetry
+from producers.hooks import routes
 from tests.gateways import native_routes
 from worker import telemetry
 
@@ -57,7 +60,7 @@ def test_the_settings_are_documented() -> None:
     """docs/configuration.md has each setting with its variable and its default."""
     table = rows("configuration.md", "| setting | variable | default | meaning |")
     shown = {names(row[0])[0]: (names(row[1]), names(row[2])) for row in table}
-    tables = ("routes", "tenants")
+    tables = ("routes", "tenants", "hooks")
     assert list(shown) == [name for name in Settings.model_fields if name not in tables]
     for name, (variables, defaults) in shown.items():
         expected = "DEEPINFRA_TOKEN" if name == "token" else f"PENSTOCK_{name.upper()}"
@@ -89,6 +92,40 @@ def test_the_tenant_settings_are_documented() -> None:
         name: [] if field.default is None else [plain(field.default)]
         for name, field in Tenant.model_fields.items()
     }
+
+
+def test_the_hook_settings_are_documented() -> None:
+    """docs/configuration.md has each field of a hook's table."""
+    table = rows("configuration.md", "| of a hook | default | meaning |")
+    shown = {names(row[0])[0]: names(row[1]) for row in table}
+    assert shown == {
+        name: [] if field.is_required() or field.default is None else [plain(field.default)]
+        for name, field in Hook.model_fields.items()
+        if name != "request"
+    } | {"request": []}
+
+
+def test_the_schemes_of_hooks_are_documented() -> None:
+    """docs/webhooks.md tells of each scheme by which a sender proves itself."""
+    table = rows("webhooks.md", "| `verify` | checked | a delivery is known by |")
+    assert {names(row[0])[0] for row in table} == set(get_args(Scheme))
+
+
+def test_the_answers_of_hooks_are_documented() -> None:
+    """docs/webhooks.md has each status of the route, but for a fault of ours."""
+    table = rows("webhooks.md", "| answer | when |")
+    (route,) = routes.router.routes
+    assert {int(row[0]) for row in table} == set(route.responses) - {500}  # type: ignore[attr-defined]
+
+
+def test_the_schedule_of_webhooks_is_documented() -> None:
+    """docs/webhooks.md says after how long a delivery is tried again."""
+    page = (DOCS / "webhooks.md").read_text().replace("\n", " ")
+    shown = "5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h"
+    units = {"s": 1, "min": 60, "h": 3600}
+    waits = [each.split() for each in shown.replace(" and", ",").split(", ")]
+    assert shown in page
+    assert tuple(int(n) * units[unit] for n, unit in waits) == SCHEDULE
 
 
 def plain(default: object) -> str:

@@ -48,7 +48,8 @@ class Rule(NamedTuple):
 
 
 PURE = tuple(
-    f"penstock/{name}.py" for name in ("job", "state", "events", "outcome", "errors", "keys")
+    f"penstock/{name}.py"
+    for name in ("job", "state", "events", "outcome", "errors", "keys", "webhook", "hook")
 )
 
 RULES = {
@@ -79,10 +80,11 @@ RULES = {
             "ops/bench/",
         ),
     ),
-    "a streaming decoder and a retry policy that do no I/O can be tested in any order": Rule(
+    "decoders, policies, guards and signatures that do no I/O can be tested in any order": Rule(
         (
             "worker/retry.py", "worker/upstream/sse.py", "worker/upstream/assemble.py",
-            "worker/upstream/delta.py", "worker/upstream/choice.py",
+            "worker/upstream/delta.py", "worker/upstream/choice.py", "worker/guard.py",
+            "worker/payload.py", "producers/hooks/signature.py",
         ),
         ("redis", "httpx", "celery", "asyncio", "time", "structlog"),
     ),

@@ -68,7 +68,7 @@ WRONG = {
     "metadata too large": ({"messages": MESSAGES, "metadata": {"a": "x" * 20_000}}, "metadata"),
     "attempts of zero": ({"messages": MESSAGES, "max_attempts": 0}, "max_attempts: "),
     "no time to read the result": ({"messages": MESSAGES, "result_ttl": 0}, "result_ttl: "),
-    "webhook without scheme": ({"messages": MESSAGES, "webhook": "example.com"}, "webhook: "),
+    "webhook without scheme": ({"messages": MESSAGES, "webhook": "example.com"}, "webhook.url: "),
     "n as text": ({"messages": MESSAGES, "n": "2"}, "n: "),
     "n as a fraction": ({"messages": MESSAGES, "n": 2.0}, "n: "),
     "max_tokens as a truth": ({"messages": MESSAGES, "max_tokens": True}, "max_tokens: "),

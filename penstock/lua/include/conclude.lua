@@ -1,12 +1,14 @@
 -- Ends a job: its last event, its terminal state, its places given up, its retention started.
--- include: emit, withdraw, clock, settle, usage, conversation
+-- include: emit, report, withdraw, clock, settle, usage, conversation
 -- record: table of read_record. data: JSON text.
 -- used: see usage.lua; nil where nothing is known.
 local function conclude(job, record, state, n, now, data, used)
-  if not emit(job, record.attempt, n, state, now, data) then
+  local event = emit(job, record.attempt, n, state, now, data)
+  if not event then
     n = next_n(job, record.attempt)  -- the feed must never be left without its end
-    emit(job, record.attempt, n, state, now, data)
+    event = emit(job, record.attempt, n, state, now, data)
   end
+  report(job, record, record.attempt, n, state, now, event)
   redis.call('HSET', KEY.job .. job, 'state', state, 'finished_at', stamp(now),
     'final', record.attempt .. '-' .. n)
   settle(job, record, now, used)

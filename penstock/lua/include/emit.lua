@@ -1,5 +1,5 @@
 -- Appends one event to a job's feed and publishes the same bytes.
--- data: JSON text. Returns false where the feed has this id or a later one: the event is already
+-- data: JSON text. Returns the event, as JSON; false where the feed has this id or a later one: the event is already
 -- there, because a client sent its command again, or a newer attempt has taken over.
 local function emit(job, attempt, n, kind, time, data)
   local feed = KEY.feed .. job
@@ -12,7 +12,7 @@ local function emit(job, attempt, n, kind, time, data)
     error(added)
   end
   redis.call('PUBLISH', feed, event)
-  return true
+  return event
 end
 
 -- The number of the next event of this attempt; the last one's attempt may be an older one.

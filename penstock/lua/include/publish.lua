@@ -1,12 +1,15 @@
 -- Publishes the limits of tenants and routes, so that the gates obey them from now on.
 --
 -- at: where in ARGV stands how many tenants have limits; then for each: name, limits (see
--- tenant.lua); then for each route: name, how many fields, and for each field of its gate: name,
+-- tenant.lua), endpoint (see report.lua) or ""; then for each route: name, how many fields, and for each field of its gate: name,
 -- value. What a gate should know and is not told is "".
 local function publish(at)
-  local routes = at + 1 + 2 * tonumber(ARGV[at])
-  redis.call('DEL', KEY.limits)
-  for i = at + 1, routes - 1, 2 do redis.call('HSET', KEY.limits, ARGV[i], ARGV[i + 1]) end
+  local routes = at + 1 + 3 * tonumber(ARGV[at])
+  redis.call('DEL', KEY.limits, KEY.endpoints)
+  for i = at + 1, routes - 1, 3 do
+    redis.call('HSET', KEY.limits, ARGV[i], ARGV[i + 1])
+    if ARGV[i + 2] ~= '' then redis.call('HSET', KEY.endpoints, ARGV[i], ARGV[i + 2]) end
+  end
   at = routes
   while at <= #ARGV do
     local gate, last = KEY.gate .. ARGV[at], at + 1 + 2 * tonumber(ARGV[at + 1])

@@ -1,5 +1,5 @@
 -- Hands a running job back: its slot given up, what it said so far declared void.
--- include: clock, emit, settle, usage, conversation
+-- include: clock, emit, report, settle, usage, conversation
 -- delay: seconds until it may run again; 0 puts it into the backlog at once.
 -- score: its place there.
 -- used: see usage.lua.
@@ -7,8 +7,9 @@ local function restart(job, record, now, reason, delay, score, used)
   local n = next_n(job, record.attempt)
   local retry_at = now + delay
   if n > 2 then  -- more than `started` is out, so a reader has text to throw away
-    emit(job, record.attempt, n, 'restarted', now, cjson.encode({
+    local event = emit(job, record.attempt, n, 'restarted', now, cjson.encode({
       attempt = tonumber(record.attempt), reason = reason, retry_at = retry_at }))
+    report(job, record, record.attempt, n, 'restarted', now, event)
   end
   settle(job, record, now, used)
   account(record, used, false, now)

@@ -1,0 +1,1 @@
+"""Webhooks in: what others send becomes jobs."""

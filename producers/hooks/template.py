@@ -1,0 +1,201 @@
+"""Templates over what others send: Jinja2 in its sandbox, with bounds on time, turns and output.
+
+The template is the operator's own; the payload is a stranger's. So no payload may make a harmless
+template run for long, or its output grow without end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2 import (
+    ChainableUndefined,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+    Undefined,
+    nodes,
+)
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from penstock.errors import ConfigurationError
+
+MAX_TURNS = 10_000
+"""Turns of loops, and calls, in one rendering."""
+
+MAX_OUTPUT = 1024 * 1024
+"""Characters of one rendering: four times a context of 262,144 tokens would not fit a route."""
+
+MAX_SECONDS = 0.25
+"""Of CPU, for one rendering; asked at each turn and each piece of output."""
+
+MAX_NUMBER = 2**63
+
+_budget: ContextVar[Budget] = ContextVar("penstock_template_budget")
+
+
+class TemplateFailed(Exception):
+    """A template could not be rendered; the text says why, without anything of the payload."""
+
+
+class Budget:
+    """What one rendering may still do."""
+
+    def __init__(self) -> None:
+        self._turns = MAX_TURNS
+        self._output = MAX_OUTPUT
+        self._end = time.thread_time() + MAX_SECONDS
+
+    def turn(self) -> None:
+        """A loop goes round, or something is called."""
+        self._turns -= 1
+        if self._turns < 0:
+            raise TemplateFailed(f"it takes over {MAX_TURNS:,} turns of loops and calls")
+        if time.thread_time() > self._end:
+            raise TemplateFailed(f"it takes over {MAX_SECONDS:g} s of CPU")
+
+    def put(self, size: int) -> None:
+        """So many characters come out."""
+        self._output -= size
+        if self._output < 0:
+            raise TemplateFailed(f"its output is over {MAX_OUTPUT:,} characters")
+
+
+def _counted(items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        _budget.get().turn()
+        yield item
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, whose loops, calls and operators are counted.
+
+    `payload.items` is the payload's own field of that name, not a dict's method.
+    """
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None, lineno=loop.lineno)
+        return tree
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call something, and count it."""
+        _budget.get().turn()
+        return super().call(context, function, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuse what makes much out of little."""
+        _budget.get().turn()
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if operator == "+" or (operator != "**" and numbers and abs(left) < MAX_NUMBER):
+            return super().call_binop(context, operator, left, right)
+        raise TemplateFailed(f"{operator} is for numbers only" if not numbers else "no powers")
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A field of a mapping goes before a method."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _said(value: Any) -> Any:
+    """A field that is null says nothing; a method is none: `payload.title` of a text is one."""
+    if callable(value) and not isinstance(value, Undefined):
+        raise TemplateFailed("it names a method where it should name a field")
+    return "" if value is None else value
+
+
+def _sandbox(undefined: type[Any]) -> Sandbox:
+    sandbox = Sandbox(undefined=undefined, autoescape=False, finalize=_said, cache_size=0)
+    sandbox.filters["counted"] = _counted
+    del sandbox.globals["lipsum"]
+    return sandbox
+
+
+_RENDERING = _sandbox(StrictUndefined)
+_DECIDING = _sandbox(ChainableUndefined)
+
+
+class Template:
+    """A text to be rendered: a field that the payload does not have is an error.
+
+    Raises ConfigurationError, with `place`, where it is no template.
+    """
+
+    def __init__(self, source: str, place: str) -> None:
+        self._place = place
+        try:
+            self._template = _RENDERING.from_string(source)
+        except TemplateSyntaxError as error:
+            raise _syntax(error, place) from None
+        except TemplateError as error:
+            raise ConfigurationError(f"{place}: {error}") from None
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text; raises TemplateFailed."""
+        budget = Budget()
+        token = _budget.set(budget)
+        pieces = []
+        try:
+            for piece in self._template.generate(**values):
+                budget.put(len(piece))
+                budget.turn()
+                pieces.append(piece)
+        except Exception as error:
+            raise _failed(error, self._place) from None
+        finally:
+            _budget.reset(token)
+        return "".join(pieces).strip()
+
+
+class Expression:
+    """A condition; a field that the payload does not have is false.
+
+    Raises ConfigurationError, with `place`, where it is no expression.
+    """
+
+    def __init__(self, source: str, place: str) -> None:
+        self._place = place
+        try:
+            self._holds = _DECIDING.compile_expression(source, undefined_to_none=True)
+        except TemplateSyntaxError as error:
+            raise _syntax(error, place) from None
+        except TemplateError as error:
+            raise ConfigurationError(f"{place}: {error}") from None
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is true; raises TemplateFailed."""
+        token = _budget.set(Budget())
+        try:
+            return bool(self._holds(**values))
+        except Exception as error:
+            raise _failed(error, self._place) from None
+        finally:
+            _budget.reset(token)
+
+
+def _syntax(error: TemplateSyntaxError, place: str) -> ConfigurationError:
+    return ConfigurationError(f"{place}, line {error.lineno} of the template: {error.message}")
+
+
+def _failed(error: Exception, place: str) -> TemplateFailed:
+    """What went wrong in words of ours: an error's own text may quote the payload."""
+    if isinstance(error, TemplateFailed):
+        return TemplateFailed(f"{place}: {error}")
+    return TemplateFailed(
+        f"{place}: {_REASONS.get(type(error).__name__, 'it does not fit the payload')}"
+    )
+
+
+_REASONS = {
+    "UndefinedError": "it names a field that the payload does not have; see Jinja2's `default`",
+    "SecurityError": "it does what a template may not",
+    "RecursionError": "it is nested too deeply",
+}

@@ -1,0 +1,112 @@
+"""Templates over strangers' payloads: what they may say, and what they may not do."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from penstock.errors import ConfigurationError
+from producers.hooks.template import MAX_OUTPUT, MAX_TURNS, Expression, Template, TemplateFailed
+
+ISSUE = {
+    "action": "opened",
+    "issue": {
+        "title": "It broke {{ 7 * 7 }}", "body": None, "labels": [{"name": "a"}, {"name": "b"}],
+    },
+    "items": [1, 2],
+    "many": list(range(MAX_TURNS + 1)),
+    "big": "x" * (MAX_OUTPUT // 2),
+}  # fmt: skip
+
+
+def render(source: str, **payload: Any) -> str:
+    values = {"payload": payload or ISSUE, "headers": {"x-event": "issues"}}
+    return Template(source, "hooks.h").render(values)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ payload.issue.title }}", "It broke {{ 7 * 7 }}"),
+        ("[{{ payload.issue.body }}]", "[]"),
+        ("{{ payload.issue.labels | map(attribute='name') | join(', ') }}", "a, b"),
+        ("{% for l in payload.issue.labels %}{{ loop.index }}{{ l.name }}{% endfor %}", "1a2b"),
+        ("{{ payload.items | length }}", "2"),
+        ("{{ payload.nothing | default('none') }}", "none"),
+        ("{{ headers['x-event'] }} {{ 2 * 3 }}", "issues 6"),
+        ("  {{ payload.issue.labels | tojson }} ", '[{"name": "a"}, {"name": "b"}]'),
+    ],
+)  # fmt: skip
+def test_a_template_says_what_the_payload_holds(source: str, text: str) -> None:
+    """Fields, null, filters and loops; what a payload says is text and no template."""
+    assert render(source) == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ payload.nothing }}",
+        "{{ payload.issue.nothing.more }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ payload.__class__.__init__.__globals__ }}",
+        "{{ payload|attr('__class__') }}",
+        "{{ cycler.__init__.__globals__.os }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ lipsum.__globals__ }}",
+        "{{ payload.update({}) }}",
+        "{{ payload.many.append(1) }}",
+        "{% for i in payload.many %}{% endfor %}",
+        "{% for i in range(200) %}{% for j in range(200) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{{ m(n - 1) }}{{ m(n - 1) }}{% endmacro %}{{ m(900) }}",
+        "{{ payload.big }}{{ payload.big }}{{ payload.action }}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ 10 ** 1000000 }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ range(10000000) | list }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{{ payload.action / 0 }}",
+        "{{ payload.action.title }}",
+    ],
+)
+def test_a_template_that_does_too_much_fails_soon(source: str) -> None:
+    """What the payload lacks, the sandbox forbids, or takes too long is an error of one line."""
+    began = time.monotonic()
+    with pytest.raises(TemplateFailed) as error:
+        render(source)
+    assert time.monotonic() - began < 2
+    assert str(error.value).startswith("hooks.h: ")
+    assert "broke" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "holds"),
+    [
+        ("payload.action == 'opened'", True),
+        ("payload.action == 'opened' and headers['x-event'] == 'push'", False),
+        ("payload.nothing.at.all", False),
+        ("payload.issue.labels | selectattr('name', 'equalto', 'b') | list", True),
+        ("not headers['x-other']", True),
+    ],
+)
+def test_a_filter_takes_what_is_not_there_for_false(source: str, holds: bool) -> None:
+    """So that one filter fits every kind of event a sender has."""
+    values = {"payload": ISSUE, "headers": {"x-event": "issues"}}
+    assert Expression(source, "hooks.h.filter").holds(values) is holds
+
+
+def test_a_filter_that_fails_says_so() -> None:
+    """Neither true nor false: the delivery is refused, and the hook's owner sees why."""
+    with pytest.raises(TemplateFailed, match=r"hooks\.h\.filter: "):
+        Expression("payload.action > 5", "hooks.h.filter").holds({"payload": ISSUE})
+
+
+@pytest.mark.parametrize("source", ["{{ payload", "{% for %}", "{{ x | nothing }}", "{% endfor %}"])
+def test_what_is_no_template_is_refused_at_the_start(source: str) -> None:
+    """The error names the place in penstock.toml, and the line of the template."""
+    with pytest.raises(ConfigurationError, match=r"^hooks\.h.*line 1 of the template: "):
+        Template(source, "hooks.h")
+    with pytest.raises(ConfigurationError, match=r"^hooks\.h"):
+        Expression("payload.", "hooks.h")
