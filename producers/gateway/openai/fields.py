@@ -1,0 +1,136 @@
+"""What a request asks of Penstock, and what of the model.
+
+The body is the model's, as it is: any field that OpenAI, DeepInfra or another upstream knows, and
+none of them is dropped. The job's options stand beside them, by the names that `Client.submit`
+takes, or as headers `x-penstock-…`, which win. What is unknown there is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from penstock.errors import InvalidRequest
+from penstock.job import OPTION_NAMES
+from penstock.settings import Settings
+from producers.gateway.openai.errors import UnsupportedField
+
+PREFIX = "x-penstock-"
+IDEMPOTENCY_KEY = "idempotency-key"
+
+OPTIONS = {name.replace("_", "-"): name for name in OPTION_NAMES - {"idempotency_key", "metadata"}}
+"""Job options by their header's name, without the prefix."""
+
+HANDLING = {"on-disconnect": ("cancel", "continue"), "restart": ("end", "buffer")}
+"""What else a header says, and its values."""
+
+
+class Asked(NamedTuple):
+    """A chat request, taken apart.
+
+    Attributes:
+        job: what `AsyncClient.submit` takes: the body's fields and the job's options.
+        stream: whether chunks are wanted.
+        usage: whether they are to tell the usage.
+    """
+
+    job: dict[str, Any]
+    stream: bool
+    usage: bool
+
+
+class Handling(NamedTuple):
+    """How the request is to be dealt with; None where it does not say."""
+
+    on_disconnect: str | None
+    restart: str | None
+
+    @property
+    def buffer(self) -> bool:
+        """Whether only finished attempts are delivered."""
+        return self.restart == "buffer"
+
+
+def read_body(raw: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; raises InvalidRequest."""
+    try:
+        body = msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("the body is not JSON: send it as UTF-8, not nested deeply") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return body
+
+
+def read_chat(body: Mapping[str, Any]) -> Asked:
+    """Take a chat-completions body apart; raises UnsupportedField.
+
+    How it is answered is no part of the job: the same request, streamed or not, has one digest.
+    """
+    job = dict(body)
+    stream = job.pop("stream", None)
+    if stream not in (None, True, False):
+        raise UnsupportedField("stream", "must be true or false")
+    stream_options = job.pop("stream_options", None)
+    usage = False
+    if isinstance(stream_options, dict):
+        usage = bool(stream_options.get("include_usage"))
+        stream_options = {k: v for k, v in stream_options.items() if k != "include_usage"}
+    if stream_options:
+        job["stream_options"] = stream_options
+    return Asked(job, bool(stream), usage)
+
+
+def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The job options that the headers name; raises UnsupportedField."""
+    options: dict[str, Any] = {}
+    for header, value in headers.items():
+        name = header.lower().removeprefix(PREFIX)
+        if not header.lower().startswith(PREFIX) or name in HANDLING:
+            continue
+        if name not in OPTIONS:
+            known = ", ".join(sorted([*OPTIONS, *HANDLING]))
+            raise UnsupportedField(header, f"is unknown; {PREFIX} is followed by one of {known}")
+        options[OPTIONS[name]] = _number(value) if name == "deadline" else value
+    if key := headers.get(IDEMPOTENCY_KEY):
+        options["idempotency_key"] = key
+    return options
+
+
+def _number(text: str) -> float | str:
+    """A header is text; a deadline's text would be a time."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def read_handling(headers: Mapping[str, str]) -> Handling:
+    """What the headers say about the answer; raises UnsupportedField for an unknown value."""
+    said: dict[str, str | None] = {}
+    for name, values in HANDLING.items():
+        value = said[name] = headers.get(PREFIX + name)
+        if value is not None and value not in values:
+            raise UnsupportedField(PREFIX + name, f"must be {' or '.join(values)}")
+    return Handling(said["on-disconnect"], said["restart"])
+
+
+def with_route(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The job with the route that its model stands for, where it names none itself.
+
+    A model is looked for among the routes' models, then among their names. Any other is the
+    default route's upstream's to know.
+    """
+    model, routes = job.get("model"), settings.resolved_routes
+    if not isinstance(model, str) or job.get("route") is not None:
+        return job
+    for name, route in routes.items():
+        if route.model == model:
+            return {**job, "route": name}
+    if model in routes:
+        return {**{k: v for k, v in job.items() if k != "model"}, "route": model}
+    return job
