@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from penstock import AsyncClient, PenstockError, Settings
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
+from producers.gateway.openai import routes
 from producers.gateway.problem import Problem, problem_of
 from producers.hooks import hook, routes
 
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(jobs.router)
     app.include_router(routes.router)
     app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
+    app.include_router(routes.router)
     app.add_exception_handler(PenstockError, _on_error)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from penstock.events import Event
+from producers.gateway.openai.chunks import frame
+from producers.gateway.openai.errors import Failure, body
 
 JOB = "job_01K9ZV2M8Q3W5E7R9T1Y3V5B7N"
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, "estimated_cost": 0.25}
@@ -64,7 +67,8 @@ def completion(*messages: dict[str, Any], reason: str | None = "stop") -> dict[s
     }
 
 
-def frames(given: list[bytes]) -> list[Any]:
+def frames(given: Sequence[bytes | Failure]) -> list[Any]:
     """The data of frames, decoded; `[DONE]` as text."""
-    texts = [part.removeprefix(b"data: ").removesuffix(b"\n\n").decode() for part in given]
+    sent = [frame(body(each)) if isinstance(each, Failure) else each for each in given]
+    texts = [part.removeprefix(b"data: ").removesuffix(b"\n\n").decode() for part in sent]
     return [text if text == "[DONE]" else json.loads(text) for text in texts]

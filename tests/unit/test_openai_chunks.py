@@ -9,19 +9,20 @@ import pytest
 from penstock.events import Event
 from producers.gateway.openai.chunks import Chunks
 from producers.gateway.openai.delivery import Delivery
+from producers.gateway.openai.errors import Failure
 from tests.unit.openai_feeds import JOB, USAGE, FeedMaker, frames
 
 
 def rendered(feed: FeedMaker, **options: Any) -> list[Any]:
     """Every frame of a feed."""
     chunks = Chunks(JOB, **options)
-    return frames([frame for event in feed.events for frame in chunks.take(event)])
+    return frames([each for event in feed.events for each in chunks.take(event)])
 
 
 def delivered(events: list[Event], **options: Any) -> list[Any]:
     """What one reader gets."""
-    chunks, delivery = Chunks(JOB), Delivery[bytes](**options)
-    got: list[bytes] = []
+    chunks, delivery = Chunks(JOB), Delivery[bytes | Failure](**options)
+    got: list[bytes | Failure] = []
     for event in events:
         got += delivery.take(event, chunks.take(event))
         if delivery.over:

@@ -73,16 +73,6 @@ def test_a_header_that_means_nothing_is_refused(headers: dict[str, str], named: 
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
-    [(b"{", "not JSON"), (b'"\xff"', "JSON"), (b"[]", "a JSON object"), (b"[" * 9999, "JSON")],
-)  # fmt: skip
-def test_a_body_that_is_no_object_is_refused(raw: bytes, said: str) -> None:
-    """In one line."""
-    with pytest.raises(InvalidRequest, match=said):
-        fields.read_body(raw)
-
-
-@pytest.mark.parametrize(
     ("asked", "route", "model"),
     [
         ({"model": "small"}, "fast", "small"),

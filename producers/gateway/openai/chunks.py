@@ -6,10 +6,12 @@ said again by the next attempt, so it must not count as said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from penstock.events import Event, EventType, encode
 from producers.gateway.openai import errors
+from producers.gateway.openai.errors import Failure
 
 DONE = b"data: [DONE]\n\n"
 
@@ -40,8 +42,8 @@ class Chunks:
         self._usage: dict[str, Any] = {"usage": None} if usage else {}
         self._introduced: set[int] = set()
 
-    def take(self, event: Event) -> list[bytes]:
-        """The frames of one event, often one, sometimes none; an error's frame is the last."""
+    def take(self, event: Event) -> Sequence[bytes | Failure]:
+        """The frames of one event, often one, sometimes none; or how the stream fails."""
         match event.type:
             case EventType.QUEUED:
                 self._fields["created"] = int(event.time)
@@ -53,7 +55,7 @@ class Chunks:
             case EventType.COMPLETED:
                 return self._closing(event.data)
             case _:
-                return [frame(errors.body(errors.of_event(event)))]
+                return [errors.of_event(event)]
         return []
 
     def _delta(self, choices: list[dict[str, Any]]) -> list[bytes]:

@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from penstock.errors import (
-    BudgetSpent,
-    ConversationBusy,
-    IdempotencyConflict,
-    InvalidRequest,
-    InvalidTransition,
-    JobNotFound,
-    PenstockError,
-    RequestTooLarge,
-    StoreError,
-)
+from penstock.errors import PenstockError
 from penstock.events import Event, EventType
+from producers.gateway.problem import Problem, problem_of
 
 TYPES = {
     401: "authentication_error",
@@ -29,18 +20,6 @@ TYPES = {
     429: "rate_limit_error",
 }
 """The error's type by status, where nobody said another; 5xx are `server_error`."""
-
-STATUSES: tuple[tuple[type[PenstockError], int, str], ...] = (
-    (RequestTooLarge, 413, "request_too_large"),
-    (IdempotencyConflict, 409, "idempotency_conflict"),
-    (ConversationBusy, 409, "conversation_busy"),
-    (BudgetSpent, 429, "budget_spent"),
-    (InvalidRequest, 400, "invalid_request"),
-    (JobNotFound, 404, "not_found"),
-    (InvalidTransition, 409, "invalid_transition"),
-    (StoreError, 503, "store_unavailable"),
-)
-"""Status and code of an error; the first class that fits counts."""
 
 TIMEOUT, BAD_GATEWAY = 504, 502
 _OWN_STATUS = {"timeout": TIMEOUT, "internal_error": 500, "worker_lost": 500}
@@ -52,7 +31,6 @@ class Failure(NamedTuple):
 
     Attributes:
         status: of the HTTP answer, where there still is one to give.
-        param: the field that is wrong, if one is.
         settled: whether the job has ended, so that sending the same again is a new try at what
             Penstock has tried as often as it may.
     """
@@ -61,16 +39,7 @@ class Failure(NamedTuple):
     message: str
     type: str
     code: str | None = None
-    param: str | None = None
     settled: bool = False
-
-
-class UnsupportedField(InvalidRequest):
-    """The request has a field that cannot be honoured; `param` is its name."""
-
-    def __init__(self, param: str, reason: str) -> None:
-        super().__init__(f"{param}: {reason}")
-        self.param = param
 
 
 def body(failure: Failure) -> dict[str, Any]:
@@ -79,19 +48,24 @@ def body(failure: Failure) -> dict[str, Any]:
         "error": {
             "message": failure.message,
             "type": failure.type,
-            "param": failure.param,
+            "param": None,
             "code": failure.code,
         }
     }
 
 
+def of_problem(problem: Problem) -> dict[str, Any]:
+    """The body of an error that is not a job's, in place of the native one."""
+    return body(_failure(problem))
+
+
 def of_error(error: PenstockError) -> Failure:
-    """What a request that was refused is told; 500 without details for what is not expected."""
-    for kind, status, code in STATUSES:
-        if isinstance(error, kind):
-            param = getattr(error, "param", None)
-            return Failure(status, str(error), type_of(status), code, param)
-    return Failure(500, "the gateway failed; its log says how", "server_error", "internal_error")
+    """An error that comes up while a stream is written."""
+    return _failure(problem_of(error))
+
+
+def _failure(problem: Problem) -> Failure:
+    return Failure(problem.status, problem.message, type_of(problem.status), problem.code)
 
 
 def of_event(event: Event) -> Failure:

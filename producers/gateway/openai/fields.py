@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from penstock.errors import InvalidRequest
 from penstock.job import OPTION_NAMES
 from penstock.settings import Settings
-from producers.gateway.openai.errors import UnsupportedField
 
 PREFIX = "x-penstock-"
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -53,28 +50,15 @@ class Handling(NamedTuple):
         return self.restart == "buffer"
 
 
-def read_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object that a body is; raises InvalidRequest."""
-    try:
-        body = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("the body is not JSON: send it as UTF-8, not nested deeply") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return body
-
-
 def read_chat(body: Mapping[str, Any]) -> Asked:
-    """Take a chat-completions body apart; raises UnsupportedField.
+    """Take a chat-completions body apart; raises InvalidRequest.
 
     How it is answered is no part of the job: the same request, streamed or not, has one digest.
     """
     job = dict(body)
     stream = job.pop("stream", None)
-    if stream not in (None, True, False):
-        raise UnsupportedField("stream", "must be true or false")
+    if not isinstance(stream, bool | None):
+        raise InvalidRequest("stream: must be true or false")
     stream_options = job.pop("stream_options", None)
     usage = False
     if isinstance(stream_options, dict):
@@ -86,7 +70,7 @@ def read_chat(body: Mapping[str, Any]) -> Asked:
 
 
 def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The job options that the headers name; raises UnsupportedField."""
+    """The job options that the headers name; raises InvalidRequest."""
     options: dict[str, Any] = {}
     for header, value in headers.items():
         name = header.lower().removeprefix(PREFIX)
@@ -94,7 +78,7 @@ def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name not in OPTIONS:
             known = ", ".join(sorted([*OPTIONS, *HANDLING]))
-            raise UnsupportedField(header, f"is unknown; {PREFIX} is followed by one of {known}")
+            raise InvalidRequest(f"{header}: is unknown; {PREFIX} is followed by one of {known}")
         options[OPTIONS[name]] = _number(value) if name == "deadline" else value
     if key := headers.get(IDEMPOTENCY_KEY):
         options["idempotency_key"] = key
@@ -110,12 +94,12 @@ def _number(text: str) -> float | str:
 
 
 def read_handling(headers: Mapping[str, str]) -> Handling:
-    """What the headers say about the answer; raises UnsupportedField for an unknown value."""
+    """What the headers say about the answer; raises InvalidRequest for an unknown value."""
     said: dict[str, str | None] = {}
     for name, values in HANDLING.items():
         value = said[name] = headers.get(PREFIX + name)
         if value is not None and value not in values:
-            raise UnsupportedField(PREFIX + name, f"must be {' or '.join(values)}")
+            raise InvalidRequest(f"{PREFIX}{name}: must be {' or '.join(values)}")
     return Handling(said["on-disconnect"], said["restart"])
 
 
