@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("openai_chat")
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory, session_dir: Path) -> Iterator[Stand]:
+def stand(session_dir: Path) -> Iterator[Stand]:
     """One for all of these tests."""
     with standing(session_dir / "openai-chat") as stand:
         yield stand

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from penstock import JobRecord, JobState
 from penstock.events import Event
 from producers.gateway.openai.chunks import Chunks
-from producers.gateway.openai.delivery import Delivery
+from producers.gateway.openai.delivery import Delivery, valid_from
 from producers.gateway.openai.errors import Failure
 from tests.unit.openai_feeds import JOB, USAGE, FeedMaker, frames
 
@@ -122,3 +123,24 @@ def test_a_failure_is_the_last_frame(buffer: bool) -> None:
     assert delivered(feed.events, buffer=buffer)[-1] == {
         "error": {"message": "no", "type": "status_error", "param": None, "code": "busy"}
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "first"),
+    [
+        (JobState.RUNNING, None, 2),
+        (JobState.COMPLETED, {}, 2),
+        (JobState.FAILED, {}, 2),
+        (JobState.SCHEDULED, None, 3),
+        (JobState.ADMITTED, None, 3),
+        (JobState.EXPIRED, {}, 3),
+        (JobState.CANCELLED, {"completion": {}}, 2),
+        (JobState.CANCELLED, {"completion": None}, 3),
+    ],
+)
+def test_a_job_that_waits_has_said_nothing_that_holds(
+    state: JobState, outcome: dict[str, Any] | None, first: int
+) -> None:
+    """Neither has one that ended while it waited; words of its second attempt are void then."""
+    record = JobRecord.model_construct(state=state, attempt=2, outcome=outcome)
+    assert valid_from(record) == first

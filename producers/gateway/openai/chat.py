@@ -36,7 +36,7 @@ async def streamed(exchange: Exchange, *, usage: bool, buffer: bool) -> Response
         usage: whether the chunks tell it.
         buffer: whether only a finished attempt is delivered.
     """
-    delivery = Delivery[bytes | Failure](buffer=buffer, attempt=await exchange.attempt())
+    delivery = Delivery[bytes | Failure](buffer=buffer, attempt=await exchange.valid_from())
     words = _words(exchange.job, Chunks(exchange.job.id, usage=usage), delivery)
     rest = Ahead(words)
     try:

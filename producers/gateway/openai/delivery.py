@@ -11,8 +11,26 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from penstock.events import Event, EventType
+from penstock.job import JobRecord
+from penstock.state import JobState
 
 Word = TypeVar("Word")
+
+
+def valid_from(record: JobRecord) -> int:
+    """The first attempt of a job whose words are not void, as far as its record tells.
+
+    A job that waits has declared void what its last attempt said, and so has one that ended while
+    it waited.
+    """
+    match record.state:
+        case JobState.RUNNING | JobState.COMPLETED | JobState.FAILED:
+            waited = False
+        case JobState.CANCELLED:
+            waited = (record.outcome or {}).get("completion") is None
+        case _:
+            waited = True
+    return record.attempt + waited
 
 
 class Delivery(Generic[Word]):
@@ -20,7 +38,7 @@ class Delivery(Generic[Word]):
 
     Args:
         buffer: whether words are held until the job is completed.
-        attempt: the job's newest attempt when the reader came; what older ones said is void.
+        attempt: the first whose words are not known to be void; see `valid_from`.
 
     Attributes:
         over: whether the stream has to end, because it said what is void now.

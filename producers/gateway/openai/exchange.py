@@ -13,6 +13,7 @@ from penstock import AsyncClient, AsyncJob, Event, PenstockError
 from producers.gateway import answer
 from producers.gateway.caller import Caller
 from producers.gateway.openai import errors
+from producers.gateway.openai.delivery import valid_from
 from producers.gateway.openai.errors import Failure
 from producers.gateway.openai.fields import Handling, with_route
 from producers.gateway.openai.waiting import ClientGone, unless_gone
@@ -65,9 +66,9 @@ class Exchange:
             with contextlib.suppress(PenstockError):  # then it runs to its end
                 await self.job.cancel(DISCONNECTED)
 
-    async def attempt(self) -> int:
-        """The job's newest attempt, if it was there before this request; else 0."""
-        return 0 if self.job.created else (await self.job.record()).attempt
+    async def valid_from(self) -> int:
+        """As of delivery.py; a job that was not there before has said nothing yet."""
+        return 0 if self.job.created else valid_from(await self.job.record())
 
     async def _end(self) -> Event:
         async for event in self.job.events():

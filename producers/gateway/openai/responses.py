@@ -14,7 +14,7 @@ from penstock.events import encode
 from penstock.job import JobRecord
 from producers.gateway import answer
 from producers.gateway.openai import errors, response
-from producers.gateway.openai.delivery import Delivery
+from producers.gateway.openai.delivery import Delivery, valid_from
 from producers.gateway.openai.exchange import Exchange, refused
 from producers.gateway.openai.live import Live
 from producers.gateway.openai.sequence import Reader, Sequence
@@ -59,7 +59,7 @@ def streamed(
         buffer: whether only a finished attempt is delivered.
     """
     sequence = Sequence(response.skeleton(record, queue.settings), record.id)
-    delivery = Delivery[dict[str, Any]](buffer=buffer, attempt=record.attempt)
+    delivery = Delivery[dict[str, Any]](buffer=buffer, attempt=valid_from(record))
     events = _events(queue.job(record.id), Reader(sequence, delivery, after), delivery)
     return Live(None, Ahead(events), _written, left, {"x-penstock-job": record.id})
 
