@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from penstock import AsyncClient, InvalidRequest
+from penstock.access import Scope
 from penstock.job import JobRecord
 from producers.gateway import answer
 from producers.gateway.body import json_body
@@ -60,9 +61,7 @@ async def create_response(caller: Submitter, queue: Queue, http: Request, body: 
     """Answer a request, at once, as it comes, or in the background."""
     handling = fields.read_handling(http.headers)
     asked, options = request.read(body)
-    before: list[dict[str, Any]] = []
-    if asked.previous_response_id is not None:
-        before = responses.earlier(await owned(caller, queue, asked.previous_response_id))
+    before = await earlier(caller, queue, asked.previous_response_id)
     job = {**asked.job(before), **options, **fields.read_options(http.headers)}
     exchange = await begin(caller, queue, http, job, handling)
     if asked.background and not asked.stream:
@@ -104,6 +103,15 @@ async def cancel_response(
     """Stop a response; one that has ended stays as it is."""
     record = await owned(caller, queue, id)
     return responses.shown(await responses.cancelled(record, queue), queue)
+
+
+async def earlier(caller: Caller, queue: AsyncClient, id_: str | None) -> list[dict[str, Any]]:
+    """The conversation up to a response; raises Problem for a caller that may not read it."""
+    if id_ is None:
+        return []
+    if not caller.may(Scope.READ):
+        raise Problem(403, "scope_missing", "previous_response_id needs a key of scope read")
+    return responses.earlier(await owned(caller, queue, id_))
 
 
 async def owned(caller: Caller, queue: AsyncClient, id_: str) -> JobRecord:

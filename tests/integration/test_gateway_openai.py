@@ -1,0 +1,113 @@
+"""Who may use the OpenAI-compatible API, and the shape of what refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from penstock import Client
+from penstock.access import Scope
+from penstock.store import Store
+from tests.gateways import GatewayThread, http, make_key
+
+pytestmark = pytest.mark.usefixtures("registered")
+
+QUESTION: dict[str, Any] = {"model": "m", "input": "Hi", "background": True}
+
+
+@pytest.fixture
+def key(store: Store) -> str:
+    """A key of the tenant `mine`, for everything but other tenants."""
+    return make_key(store, "mine", set(Scope) - {Scope.ADMIN})
+
+
+@pytest.fixture
+def api(gateway: GatewayThread, key: str) -> Iterator[openai.OpenAI]:
+    """The library with that key."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
+        yield client
+
+
+def test_a_job_belongs_to_the_keys_tenant(api: openai.OpenAI, client: Client) -> None:
+    """It is listed there, and the response's id is the job's."""
+    response = api.responses.create(**QUESTION)
+    (record,) = client.list("mine")
+    assert response.id.removeprefix("resp_") == record.id.removeprefix("job_")
+
+
+def test_foreign_and_unknown_responses_look_alike(
+    api: openai.OpenAI, gateway: GatewayThread, store: Store
+) -> None:
+    """Another tenant's key gets the same answer for both, whatever it tries."""
+    id_ = api.responses.create(**QUESTION).id
+    other = make_key(store, "other", set(Scope) - {Scope.ADMIN})
+    with http(gateway.url, other) as client:
+
+        def answers(id_: str) -> list[tuple[int, str]]:
+            body = {**QUESTION, "previous_response_id": id_}
+            tries = [
+                client.get(f"/v1/responses/{id_}"),
+                client.get(f"/v1/responses/{id_}?stream=true"),
+                client.post(f"/v1/responses/{id_}/cancel"),
+                client.post("/v1/responses", json=body),
+            ]
+            tail = id_.removeprefix("resp_")
+            return [(answer.status_code, answer.text.replace(tail, "")) for answer in tries]
+
+        assert answers(id_) == answers("resp_" + "0" * 26)
+        assert {status for status, _ in answers(id_)} == {404}
+    assert api.responses.retrieve(id_).status == "queued"
+
+
+def test_who_may_not_is_told_in_the_librarys_classes(
+    api: openai.OpenAI, gateway: GatewayThread, store: Store
+) -> None:
+    """No key, another tenant, a scope that is missing."""
+    with pytest.raises(openai.AuthenticationError):
+        api.with_options(api_key="pk_no").models.list()
+    with pytest.raises(openai.PermissionDeniedError, match="tenant"):
+        api.responses.create(**QUESTION, extra_headers={"x-penstock-tenant": "other"})
+    id_ = api.responses.create(**QUESTION).id
+    submitter = api.with_options(api_key=make_key(store, "mine", [Scope.SUBMIT]))
+    for forbidden in (
+        lambda: submitter.responses.retrieve(id_),
+        lambda: submitter.responses.cancel(id_),
+        lambda: submitter.responses.create(**QUESTION, previous_response_id=id_),
+    ):
+        with pytest.raises(openai.PermissionDeniedError, match="scope"):
+            forbidden()
+
+
+def test_an_admin_names_the_tenant(gateway: GatewayThread, store: Store, client: Client) -> None:
+    """In the body or in a header."""
+    key = make_key(store, "root", [Scope.ADMIN])
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as api:
+        api.responses.create(**QUESTION, extra_headers={"x-penstock-tenant": "a"})
+        api.responses.create(**QUESTION, extra_body={"tenant": "a"})
+    assert len(list(client.list("a"))) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"stream":1}', 400)]
+)
+def test_every_refusal_has_openais_shape(
+    gateway: GatewayThread, path: str, content: bytes, status: int
+) -> None:
+    """An error object with message, type, param and code."""
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{gateway.url}{path}", content=content, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_conversation_needs_an_answer_to_go_on_from(api: openai.OpenAI) -> None:
+    """A response that is not completed has none yet."""
+    id_ = api.responses.create(**QUESTION).id
+    with pytest.raises(openai.BadRequestError, match="its job is admitted"):
+        api.responses.create(**QUESTION, previous_response_id=id_)
