@@ -1,0 +1,62 @@
+"""docs/openai-api.md and the gateway agree, and its examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import Client
+from producers.gateway.openai.fields import HANDLING, OPTIONS, PREFIX
+from producers.gateway.openai.request import ResponseRequest
+from producers.gateway.openai.routes import router
+from tests.contract.test_docs import names, rows
+from tests.gateways import GatewayThread
+from tests.processes import Started
+
+PAGE = Path(__file__).parents[2] / "docs" / "openai-api.md"
+
+
+def test_the_paths_are_documented() -> None:
+    """Each path of the API stands in the page's table."""
+    table = rows(PAGE.name, "| path | does |")
+    shown = {tuple(name.split(" ")) for row in table for name in names(row[0])}
+    assert shown == {
+        (method, route.path.replace("{id:path}", "{id}"))
+        for route in router.routes
+        for method in route.methods  # type: ignore[attr-defined]
+    }
+
+
+def test_the_headers_are_documented() -> None:
+    """Each header of a job's options and of the answer's handling, and no other."""
+    table = rows(PAGE.name, "| header | means |")
+    assert {names(row[0])[0] for row in table} == {PREFIX + name for name in {*OPTIONS, *HANDLING}}
+    for name, values in HANDLING.items():
+        (row,) = [row for row in table if names(row[0]) == [PREFIX + name]]
+        assert set(values) <= set(names(row[1]))
+
+
+def test_the_fields_of_a_response_are_documented() -> None:
+    """Each field that is supported, and no other."""
+    table = rows(PAGE.name, "| field | means |")
+    assert {name for row in table for name in names(row[0])} == set(ResponseRequest.model_fields)
+
+
+def test_the_examples_run(
+    gateway: GatewayThread,
+    start_worker: Started,
+    client: Client,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One after the other, as they stand there, on another port."""
+    start_worker()
+    scope: dict[str, Any] = {}
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for example in examples:
+        exec(example.replace("http://127.0.0.1:8000", gateway.url), scope)  # noqa: S102 - our docs
+    scope["client"].close()
+    assert len(list(client.list())) == len(examples) == 3
+    assert capsys.readouterr().out.count("Hello!") == 2
