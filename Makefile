@@ -39,7 +39,7 @@ lock: $(READY)  ## pin the dependencies again, from pyproject.toml
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .penstock .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .penstock .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
