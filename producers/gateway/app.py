@@ -16,9 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 from penstock import AsyncClient, PenstockError, Settings
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
-from producers.gateway.openai import routes
+from producers.gateway.openai import fields
+from producers.gateway.openai import routes as openai_routes
+from producers.gateway.openai.exchange import JOB_HEADER
 from producers.gateway.problem import Problem, problem_of
-from producers.hooks import hook, routes
+from producers.hooks import hook
+from producers.hooks import routes as hook_routes
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,9 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.hooks = hook.compiled(settings)
     app.include_router(jobs.router)
-    app.include_router(routes.router)
+    app.include_router(openai_routes.router)
+    app.include_router(hook_routes.router)
     app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
-    app.include_router(routes.router)
     app.add_exception_handler(PenstockError, _on_error)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -62,8 +65,14 @@ def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        expose_headers=["Location", "Retry-After"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            *fields.HEADERS,
+        ],
+        expose_headers=["Location", "Retry-After", JOB_HEADER],
     )
 
 

@@ -129,10 +129,11 @@ async def test_the_awaiting_library_does_the_same(stand: Stand) -> None:
 
 
 def test_a_background_response_is_asked_for_later(stand: Stand, api: openai.OpenAI) -> None:
-    """It is answered at once as queued; later it is completed."""
+    """It is answered at once, before it has said anything; later it is completed."""
     answer = play(stand, Script(tokens=20, ttft=0.3))
     response = api.responses.create(**QUESTION, background=True, metadata={"a": "b"})
-    assert (response.status, response.background, response.output) == ("queued", True, [])
+    assert response.status in ("queued", "in_progress")
+    assert (response.background, response.output) == (True, [])
     assert response.metadata == {"a": "b"}
     final = until(lambda: (r := api.responses.retrieve(response.id)).status == "completed" and r)
     check(final, answer)

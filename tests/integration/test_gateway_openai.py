@@ -111,3 +111,49 @@ def test_a_conversation_needs_an_answer_to_go_on_from(api: openai.OpenAI) -> Non
     id_ = api.responses.create(**QUESTION).id
     with pytest.raises(openai.BadRequestError, match="its job is admitted"):
         api.responses.create(**QUESTION, previous_response_id=id_)
+
+
+def test_a_response_is_erased(api: openai.OpenAI, client: Client) -> None:
+    """When it has ended: then nothing is left of its job."""
+    id_ = api.responses.create(**QUESTION).id
+    with pytest.raises(openai.ConflictError):
+        api.responses.delete(id_)
+    assert api.responses.cancel(id_).status == "cancelled"
+    api.responses.delete(id_)
+    with pytest.raises(openai.NotFoundError):
+        api.responses.retrieve(id_)
+    assert list(client.list("mine")) == []
+
+
+def test_who_may_only_submit_gets_no_answer(api: openai.OpenAI, store: Store) -> None:
+    """An answer is read, so waiting for one takes the scope read; the background does not."""
+    submitter = api.with_options(api_key=make_key(store, "mine", [Scope.SUBMIT]))
+    chat = submitter.chat.completions
+    for forbidden in (
+        lambda: chat.create(model="m", messages=[{"role": "user", "content": "Hi"}]),
+        lambda: submitter.responses.create(**{**QUESTION, "background": False}),
+        lambda: submitter.responses.create(**QUESTION, stream=True),
+    ):
+        with pytest.raises(openai.PermissionDeniedError, match="scope read"):
+            forbidden()
+    assert submitter.responses.create(**QUESTION).status == "queued"
+
+
+def test_the_document_describes_the_api(gateway: GatewayThread) -> None:
+    """Every operation has a summary, its errors, and no reference leads nowhere."""
+    document = httpx.get(f"{gateway.url}/v1/openapi.json").json()
+    operations = {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation["tags"] == ["openai"]
+    }
+    assert len(operations) == 7
+    for operation in operations.values():
+        assert operation["summary"]
+        assert {"200", "401", "429", "503"} <= operation["responses"].keys()
+        error = operation["responses"]["401"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/OpenAIError"}
+    chat = operations["post", "/v1/chat/completions"]["requestBody"]["content"]
+    assert "stream" in chat["application/json"]["schema"]["properties"]
+    assert "#/$defs" not in str(document)

@@ -23,6 +23,9 @@ class FeedMaker:
         self._attempt, self._n = 0, 0
         self._add("queued", QUEUED)
 
+    def wait(self, position: int) -> FeedMaker:
+        return self._add("queued", {**QUEUED, "position": position, "wait": 1.5})
+
     def start(self) -> FeedMaker:
         self._attempt, self._n = self._attempt + 1, 0
         return self._add("started", {"attempt": self._attempt, "route": "default", "model": "m"})

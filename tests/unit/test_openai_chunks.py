@@ -46,7 +46,7 @@ def texts(given: list[Any]) -> list[str]:
 
 def test_a_feed_is_a_stream_of_chunks() -> None:
     """Deltas pass as they are, the role once, then one finish a choice, usage, and the end."""
-    feed = FeedMaker().start().say(role="assistant", content="a").say(content="b")
+    feed = FeedMaker().wait(2).start().say(role="assistant", content="a").say(content="b")
     feed.complete({"content": "ab"})
     first, second, finish, usage, done = rendered(feed, usage=True)
     assert first == {

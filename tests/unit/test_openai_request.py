@@ -46,8 +46,21 @@ def test_how_it_is_answered_is_no_part_of_the_job() -> None:
     assert asked.job == {**body, "stream_options": {"x": 1}}
     plain = fields.read_chat({**body, "stream_options": {"include_usage": True}})
     assert (plain.stream, plain.job) == (False, body)
-    with pytest.raises(InvalidRequest, match="stream: must be true or false"):
-        fields.read_chat({**body, "stream": "yes"})
+    assert fields.read_chat({**body, "stream_options": None}).job == body
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"stream": "yes"}, "stream: must be"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage: must be"),
+        ({"stream_options": 0}, "stream_options: "),
+    ],
+)
+def test_a_wish_for_the_answer_has_to_make_sense(wrong: dict[str, Any], named: str) -> None:
+    """What is neither true nor false is refused by name, by us or when the job is checked."""
+    with pytest.raises(InvalidRequest, match=named):
+        JobSpec.build(fields.read_chat({"messages": MESSAGES, **wrong}).job)
 
 
 def test_headers_are_options_of_the_job() -> None:

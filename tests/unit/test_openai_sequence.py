@@ -77,6 +77,14 @@ def test_the_order_is_that_of_openai() -> None:
     ]  # fmt: skip
 
 
+def test_a_place_in_the_line_is_no_event() -> None:
+    """A job that waits and is followed has several `queued` events; it is created once."""
+    waited = FeedMaker().wait(9).wait(4).start().say(content="a").complete({"content": "a"})
+    straight = FeedMaker().start().say(content="a").complete({"content": "a"})
+    strip = [{**e, "response": None} for e in told(waited.events)]
+    assert strip == [{**e, "response": None} for e in told(straight.events)]
+
+
 def test_a_call_is_told_of_when_its_name_is_known() -> None:
     """However the name is cut, the added item has all of it, and the call's id."""
     added = [e["item"] for e in told(everything().events) if e["type"].endswith("item.added")]

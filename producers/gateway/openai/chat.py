@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import Response
 
-from penstock import AsyncJob, EventType, PenstockError
+from penstock import Dismissed, EventType, PenstockError
 from producers.gateway import answer
 from producers.gateway.openai import chunks, errors
 from producers.gateway.openai.chunks import Chunks, frame
@@ -37,7 +37,7 @@ async def streamed(exchange: Exchange, *, usage: bool, buffer: bool) -> Response
         buffer: whether only a finished attempt is delivered.
     """
     delivery = Delivery[bytes | Failure](buffer=buffer, attempt=await exchange.valid_from())
-    words = _words(exchange.job, Chunks(exchange.job.id, usage=usage), delivery)
+    words = _words(exchange, Chunks(exchange.job.id, usage=usage), delivery)
     rest = Ahead(words)
     try:
         first = await exchange.attended(rest.next(OPENING))
@@ -51,15 +51,17 @@ async def streamed(exchange: Exchange, *, usage: bool, buffer: bool) -> Response
 
 
 async def _words(
-    job: AsyncJob, chunks_of: Chunks, delivery: Delivery[bytes | Failure]
+    exchange: Exchange, chunks_of: Chunks, delivery: Delivery[bytes | Failure]
 ) -> AsyncIterator[bytes | Failure]:
     try:
-        async for event in job.events():
+        async for event in exchange.job.events():
             for word in delivery.take(event, chunks_of.take(event)):
                 yield word
             if delivery.over:
                 return
     except PenstockError as error:
+        if isinstance(error, Dismissed):
+            await exchange.leave()
         yield errors.of_error(error)
 
 

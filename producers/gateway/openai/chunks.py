@@ -46,7 +46,7 @@ class Chunks:
         """The frames of one event, often one, sometimes none; or how the stream fails."""
         match event.type:
             case EventType.QUEUED:
-                self._fields["created"] = int(event.time)
+                self._fields["created"] = self._fields["created"] or int(event.time)
             case EventType.STARTED:
                 self._introduced.clear()
                 self._fields["model"] = event.data["model"]

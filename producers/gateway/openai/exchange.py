@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock import AsyncClient, AsyncJob, Event, PenstockError
+from penstock import AsyncClient, AsyncJob, Dismissed, Event, PenstockError
+from penstock.job import MAX_SECONDS
 from producers.gateway import answer
 from producers.gateway.caller import Caller
 from producers.gateway.openai import errors
@@ -53,10 +54,13 @@ class Exchange:
         return await self.attended(self._end())
 
     async def attended(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result; where the client leaves before, ClientGone after `leave`."""
+        """The work's result; where the client leaves before, ClientGone after `leave`.
+
+        When the gateway stops, it is the gateway that leaves: whoever asked will ask again.
+        """
         try:
             return await unless_gone(self._request.receive, work)
-        except ClientGone:
+        except (ClientGone, Dismissed):
             await self.leave()
             raise
 
@@ -101,6 +105,7 @@ async def begin(
     """
     asked = {**with_route(job, queue.settings), "tenant": caller.tenant_of(job.get("tenant"))}
     (handle,) = await queue.submit_many([asked])
+    request.state.passage.allow(MAX_SECONDS)  # until the answer begins
     default = "continue" if asked.get("idempotency_key") else default
     cancels = (handling.on_disconnect or default) == "cancel"
     return Exchange(queue, request, handle, cancels=cancels)

@@ -24,6 +24,9 @@ HANDLING = {"on-disconnect": ("cancel", "continue"), "restart": ("end", "buffer"
 """What else a header says, and its values."""
 
 
+HEADERS = tuple(PREFIX + name for name in sorted({*OPTIONS, *HANDLING}))
+
+
 class Asked(NamedTuple):
     """A chat request, taken apart.
 
@@ -56,17 +59,21 @@ def read_chat(body: Mapping[str, Any]) -> Asked:
     How it is answered is no part of the job: the same request, streamed or not, has one digest.
     """
     job = dict(body)
-    stream = job.pop("stream", None)
-    if not isinstance(stream, bool | None):
-        raise InvalidRequest("stream: must be true or false")
-    stream_options = job.pop("stream_options", None)
+    stream = _flag(job.pop("stream", None), "stream")
     usage = False
-    if isinstance(stream_options, dict):
-        usage = bool(stream_options.get("include_usage"))
-        stream_options = {k: v for k, v in stream_options.items() if k != "include_usage"}
-    if stream_options:
-        job["stream_options"] = stream_options
-    return Asked(job, bool(stream), usage)
+    if isinstance(options := job.get("stream_options"), dict):
+        rest = {name: value for name, value in options.items() if name != "include_usage"}
+        usage = _flag(options.get("include_usage"), "stream_options.include_usage")
+        job["stream_options"] = rest or None
+    if job.get("stream_options", ...) is None:
+        del job["stream_options"]
+    return Asked(job, stream, usage)
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool | None):
+        raise InvalidRequest(f"{name}: must be true or false")
+    return bool(value)
 
 
 def read_options(headers: Mapping[str, str]) -> dict[str, Any]:

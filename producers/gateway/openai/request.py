@@ -101,8 +101,8 @@ class ResponseRequest(Strict):
     `store`, `truncation` and `include` may only ask for what is done anyway.
     """
 
-    input: str | list[Item]
-    model: str | None = None
+    input: str | Annotated[list[Item], Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     background: bool = False

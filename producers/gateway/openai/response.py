@@ -127,6 +127,7 @@ def _answered(job: str, completion: dict[str, Any]) -> dict[str, Any]:
         "model": completion["model"],
         "output": output(job, choice["message"], status),
         "usage": _usage(completion["usage"]),
+        **{name: completion[name] for name in ("service_tier", "penstock") if name in completion},
     }
 
 

@@ -94,8 +94,7 @@ async def _events(
             if delivery.over:
                 return
     except PenstockError as error:
-        failure = errors.of_error(error)
-        yield {"type": "error", "code": failure.code, "message": failure.message, "param": None}
+        yield reader.broken_off(errors.of_error(error))
 
 
 async def _ended(job: AsyncJob) -> Event | None:

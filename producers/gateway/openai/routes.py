@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from penstock import AsyncClient, InvalidRequest
@@ -13,7 +13,18 @@ from penstock.job import JobRecord
 from producers.gateway import answer
 from producers.gateway.body import json_body
 from producers.gateway.caller import Caller, Canceller, Queue, Reader, Submitter
-from producers.gateway.openai import chat, errors, fields, models, request, response, responses
+from producers.gateway.documents import body as takes
+from producers.gateway.jobs import check_owner
+from producers.gateway.openai import (
+    chat,
+    documents,
+    errors,
+    fields,
+    models,
+    request,
+    response,
+    responses,
+)
 from producers.gateway.openai.exchange import begin, gone
 from producers.gateway.openai.waiting import ClientGone
 from producers.gateway.problem import Problem
@@ -24,11 +35,23 @@ PATHS = ("/v1/chat/", "/v1/models", "/v1/responses")
 router = APIRouter(tags=["openai"])
 
 Body = Annotated[dict[str, Any], Depends(json_body)]
+Id = Annotated[str, Path(alias="id", description="A response's id, or its job's as resp_…")]
+ModelId = Annotated[str, Path(alias="id", description="A model's name, slashes included.")]
 
 
-@router.post("/v1/chat/completions")
+@router.post(
+    "/v1/chat/completions",
+    response_class=Response,
+    responses={**documents.CHAT_ANSWERED, **documents.answers()},
+    openapi_extra=takes(documents.CHAT, documents.CHAT_ASKED, required=True),
+)
 async def create_completion(caller: Submitter, queue: Queue, http: Request, body: Body) -> Response:
-    """Answer a chat."""
+    """Answer a chat, whole or streamed.
+
+    Any field of the body goes to the upstream as it is. Options of the job stand beside them or in
+    headers x-penstock-...; docs/openai-api.md lists them.
+    """
+    check_answer(caller, "the answer")
     handling = fields.read_handling(http.headers)
     asked = fields.read_chat(body)
     job = {**asked.job, **fields.read_options(http.headers)}
@@ -41,26 +64,37 @@ async def create_completion(caller: Submitter, queue: Queue, http: Request, body
         return gone()
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_class=Response, responses=documents.MODELS)
 async def list_models(caller: Reader, queue: Queue) -> Response:
-    """The models that can be asked."""
+    """List the models that can be asked: those of the routes."""
     return answer.json({"object": "list", "data": models.listed(queue.settings)})
 
 
-@router.get("/v1/models/{id:path}")
-async def show_model(caller: Reader, queue: Queue, id: str) -> Response:  # noqa: A002
-    """One of them."""
+@router.get("/v1/models/{id:path}", response_class=Response, responses=documents.MODEL)
+async def show_model(caller: Reader, queue: Queue, id_: ModelId) -> Response:
+    """Show one of the models."""
     for model in models.listed(queue.settings):
-        if model["id"] == id:
+        if model["id"] == id_:
             return answer.json(model)
-    raise Problem(404, "model_not_found", f"there is no model {id!r}; /v1/models lists them")
+    raise Problem(404, "model_not_found", f"there is no model {id_!r}; /v1/models lists them")
 
 
-@router.post("/v1/responses")
+@router.post(
+    "/v1/responses",
+    response_class=Response,
+    responses={**documents.RESPONSE_ANSWERED, **documents.answers()},
+    openapi_extra=takes(documents.RESPONSE, documents.RESPONSE_ASKED, required=True),
+)
 async def create_response(caller: Submitter, queue: Queue, http: Request, body: Body) -> Response:
-    """Answer a request, at once, as it comes, or in the background."""
+    """Answer a request: waited for, streamed, or in the background.
+
+    Options of the job stand beside the fields or in headers x-penstock-...; what is not supported
+    is refused by its name.
+    """
     handling = fields.read_handling(http.headers)
     asked, options = request.read(body)
+    if asked.stream or not asked.background:
+        check_answer(caller, "the answer")
     before = await earlier(caller, queue, asked.previous_response_id)
     job = {**asked.job(before), **options, **fields.read_options(http.headers)}
     exchange = await begin(caller, queue, http, job, handling)
@@ -75,48 +109,73 @@ async def create_response(caller: Submitter, queue: Queue, http: Request, body: 
     return responses.streamed(record, queue, exchange.leave, buffer=handling.buffer)
 
 
-@router.get("/v1/responses/{id}")
+@router.get(
+    "/v1/responses/{id}",
+    response_class=Response,
+    responses={**documents.RESPONSE_ANSWERED, **documents.errors(404)},
+)
 async def show_response(
     caller: Reader,
     queue: Queue,
     http: Request,
-    id: str,  # noqa: A002
-    stream: Annotated[bool, Query()] = False,
-    starting_after: Annotated[int, Query()] = responses.NOTHING_YET,
+    id_: Id,
+    stream: Annotated[bool, Query(description="Its events, live until the end.")] = False,
+    starting_after: Annotated[
+        int, Query(description="Only events behind this sequence_number.")
+    ] = responses.NOTHING_YET,
 ) -> Response:
-    """A response as it stands, or its events behind a number."""
+    """Show a response as it stands, or stream its events."""
     for name in http.query_params.keys() - {"stream", "starting_after"}:
         raise InvalidRequest(f"{name}: is not supported")
-    record = await owned(caller, queue, id)
+    record = await owned(caller, queue, id_)
     if not stream:
         return responses.shown(record, queue)
     buffer = fields.read_handling(http.headers).buffer
     return responses.streamed(record, queue, _stay, after=starting_after, buffer=buffer)
 
 
-@router.post("/v1/responses/{id}/cancel")
-async def cancel_response(
-    caller: Canceller,
-    queue: Queue,
-    id: str,  # noqa: A002
-) -> Response:
+@router.post(
+    "/v1/responses/{id}/cancel",
+    response_class=Response,
+    responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413)},
+)
+async def cancel_response(caller: Canceller, queue: Queue, id_: Id) -> Response:
     """Stop a response; one that has ended stays as it is."""
-    record = await owned(caller, queue, id)
+    record = await owned(caller, queue, id_)
     return responses.shown(await responses.cancelled(record, queue), queue)
+
+
+@router.delete(
+    "/v1/responses/{id}",
+    response_class=Response,
+    responses={**documents.RESPONSE_ERASED, **documents.errors(404, 409)},
+)
+async def erase_response(caller: Canceller, queue: Queue, id_: Id) -> Response:
+    """Erase a response that has ended: its request, its answer and its feed."""
+    await check_owner(caller, queue, response.job_id(id_))
+    await queue.erase(response.job_id(id_))
+    return answer.json({"id": id_, "object": "response", "deleted": True})
+
+
+def check_answer(caller: Caller, what: str) -> None:
+    """Raise Problem for a caller that may ask, but not read."""
+    if not caller.may(Scope.READ):
+        raise Problem(403, "scope_missing", f"to get {what} takes a key of scope read")
 
 
 async def earlier(caller: Caller, queue: AsyncClient, id_: str | None) -> list[dict[str, Any]]:
     """The conversation up to a response; raises Problem for a caller that may not read it."""
     if id_ is None:
         return []
-    if not caller.may(Scope.READ):
-        raise Problem(403, "scope_missing", "previous_response_id needs a key of scope read")
+    check_answer(caller, "on from previous_response_id")
     return responses.earlier(await owned(caller, queue, id_))
 
 
 async def owned(caller: Caller, queue: AsyncClient, id_: str) -> JobRecord:
     """The record of a response's job, which is the caller's; raises JobNotFound."""
-    return caller.own(await queue.get(response.job_id(id_)))
+    job = response.job_id(id_)
+    await check_owner(caller, queue, job)
+    return await queue.get(job)
 
 
 async def _stay() -> None:

@@ -50,8 +50,10 @@ class Sequence:
 
     def _told(self, event: Event) -> list[dict[str, Any]]:
         match event.type:
-            case EventType.QUEUED:
+            case EventType.QUEUED if self._number == 0:
                 return [self._state("response.created"), self._state("response.queued")]
+            case EventType.QUEUED:
+                return []  # its place in the line is no part of a response
             case EventType.STARTED:
                 self._items = Items(self._job)
                 self._begun = {**self._begun, "status": "in_progress", "model": event.data["model"]}
@@ -85,12 +87,20 @@ class Reader:
         self, sequence: Sequence, delivery: Delivery[dict[str, Any]], after: int = -1
     ) -> None:
         self._sequence, self._delivery, self._after = sequence, delivery, after
+        self._last = after
 
     def take(self, event: Event) -> list[dict[str, Any]]:
         """What of one event of the feed goes out now."""
         events = self._sequence.take(event)
         fresh = [told for told in events if told["sequence_number"] > self._after]
-        return self._delivery.take(event, fresh, heard=len(fresh) < len(events))
+        out = self._delivery.take(event, fresh, heard=len(fresh) < len(events))
+        if out:
+            self._last = out[-1]["sequence_number"]
+        return out
+
+    def broken_off(self, failure: errors.Failure) -> dict[str, Any]:
+        """An error of the stream, not of the response, which goes on behind the last number."""
+        return {**_error(failure), "sequence_number": self._last}
 
 
 def _error(failure: errors.Failure) -> dict[str, Any]:
