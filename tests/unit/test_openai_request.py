@@ -130,6 +130,7 @@ def test_a_response_is_asked_for_as_a_chat() -> None:
     }  # fmt: skip
 
 
+THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
 ITEMS = [
     {"role": "user", "content": [{"type": "input_text", "text": "Look"}]},
     {"type": "reasoning", "id": "rs_1", "summary": [],
@@ -176,6 +177,9 @@ def test_items_are_messages() -> None:
         ({"include": ["reasoning.encrypted_content"]}, "include: "),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.*item_reference"),
         ({"max_output_tokens": "9"}, "max_output_tokens: "),
+        ({"input": []}, "input"),
+        ({"input": [THOUGHT]}, "input: reasoning must be followed"),
+        ({"input": [THOUGHT, {"role": "user", "content": "Hi"}]}, "input: reasoning must be"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(body: dict[str, Any], named: str) -> None:

@@ -74,7 +74,7 @@ def answered(what: str, example: dict[str, Any], stream: bytes) -> dict[int | st
     """The documentation of 200: an object, or its events."""
     content = {
         "application/json": {"schema": {"type": "object"}, "example": example},
-        "text/event-stream": {"schema": {"type": "string"}, "example": stream.decode()},
+        "text/event-stream": {"schema": {}, "example": stream.decode()},
     }
     return {200: {"description": what, "content": content}}
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from penstock.errors import InvalidRequest
+
 
 class Part(BaseModel):
     """A part of an item: nothing is converted, and an unknown name in it is an error."""
@@ -134,14 +136,19 @@ Item: TypeAlias = Annotated[
 def messages_of(given: str | Sequence[Item]) -> list[dict[str, Any]]:
     """The chat's messages.
 
-    Calls join the assistant's message in front of them, and reasoning goes with the assistant's
-    next message, as the chat API has them.
+    Calls join the assistant's message in front of them, and reasoning goes with what the assistant
+    said or called next, as the chat API has them.
+
+    Raises:
+        InvalidRequest: it said or called nothing next; OpenAI refuses that too.
     """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     messages: list[dict[str, Any]] = []
     thoughts = ""
     for item in given:
+        if thoughts and not _is_assistants(item):
+            raise _unfinished()
         match item:
             case ReasoningItem():
                 thoughts += _thoughts(item)
@@ -153,7 +160,20 @@ def messages_of(given: str | Sequence[Item]) -> list[dict[str, Any]]:
             case Message():
                 messages.append(_message(item, thoughts))
         thoughts = ""
+    if thoughts or not messages:
+        raise _unfinished()
     return messages
+
+
+def _is_assistants(item: Item) -> bool:
+    """Whether reasoning may stand in front of it."""
+    if isinstance(item, Message):
+        return item.role == "assistant"
+    return isinstance(item, FunctionCall | ReasoningItem)
+
+
+def _unfinished() -> InvalidRequest:
+    return InvalidRequest("input: reasoning must be followed by what the assistant said or called")
 
 
 def _thoughts(item: ReasoningItem) -> str:
