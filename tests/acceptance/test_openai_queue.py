@@ -25,6 +25,7 @@ from tests.acceptance.openai_stand import (
     library,
     standing,
 )
+from tests.gateways import GatewayThread
 from tests.waiting import until, until_async
 
 pytestmark = pytest.mark.xdist_group("openai_queue")
@@ -227,3 +228,32 @@ def test_what_cannot_be_is_refused_by_name(
     with pytest.raises(openai.BadRequestError, match=named) as error:
         api.chat.completions.create(**asked(), extra_headers=headers)
     assert error.value.type == "invalid_request_error"
+
+
+def test_a_gateway_that_stops_sends_its_clients_to_another(stand: Stand) -> None:
+    """A chat's stream ends with an error and its job is cancelled; a response goes on elsewhere."""
+    slow = Script(tokens=60, gap=0.02)
+    question = asked(slow, metadata={"name": "stopping"}, stream=True)
+    with (
+        GatewayThread(stand.client.settings) as stopping,
+        library(f"{stopping.url}/v1") as client,
+    ):
+        chunks = iter(client.chat.completions.create(**question))
+        next(chunks)
+        stand.simulator.simulator.play(slow)
+        events = iter(client.responses.create(model=MODEL, input="Why?", stream=True))
+        read = [next(events) for _ in range(5)]
+        stopping.server.should_exit = True
+        with pytest.raises(openai.APIError) as error:
+            list(chunks)
+        read += events
+    assert error.value.code == "gateway_stops"
+    record = until(lambda: (r := job_of(stand, "stopping")) and r.state.is_terminal and r)
+    assert record.state == JobState.CANCELLED
+    *read, last = read
+    assert (last.type, read[0].type) == ("error", "response.created")
+    with library(stand.base_url("queue")) as client:
+        id_ = read[0].response.id
+        after = last.sequence_number
+        read += client.responses.retrieve(id_, stream=True, starting_after=after)
+        assert read == list(client.responses.retrieve(id_, stream=True))
