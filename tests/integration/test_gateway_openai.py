@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from penstock import Client
+from penstock import Client, JobState, commands
 from penstock.access import Scope
 from penstock.store import Store
+from producers.gateway.openai.routes import router
+from tests.acceptance.openai_stand import MODEL
 from tests.gateways import GatewayThread, http, make_key
+from tests.integration.feeds import MESSAGES, Speaker
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -157,3 +161,84 @@ def test_the_document_describes_the_api(gateway: GatewayThread) -> None:
     chat = operations["post", "/v1/chat/completions"]["requestBody"]["content"]
     assert "stream" in chat["application/json"]["schema"]["properties"]
     assert "#/$defs" not in str(document)
+
+
+NEEDS: dict[tuple[str, str], set[Scope]] = {
+    ("POST", "/v1/chat/completions"): {Scope.SUBMIT, Scope.READ},
+    ("GET", "/v1/models"): {Scope.READ},
+    ("GET", "/v1/models/{id}"): {Scope.READ},
+    ("POST", "/v1/responses"): {Scope.SUBMIT},
+    ("GET", "/v1/responses/{id}"): {Scope.READ},
+    ("POST", "/v1/responses/{id}/cancel"): {Scope.CANCEL},
+    ("DELETE", "/v1/responses/{id}"): {Scope.CANCEL},
+}
+SETS = [frozenset(chosen) for n in range(1, 5) for chosen in combinations(Scope, n)]
+NOBODYS = "job_" + "0" * 26
+
+
+CELLS = [
+    (*route, whose)
+    for route in NEEDS
+    for whose in ("blue", "red", "nobody")
+    if whose != "nobody" or "responses/" in route[1]
+]
+
+
+@pytest.mark.parametrize(("method", "path", "whose"), CELLS)
+def test_every_route_by_every_scope(
+    gateway: GatewayThread, client: Client, method: str, path: str, whose: str
+) -> None:
+    """Of all sets of scopes exactly those with the route's own or admin pass, on own jobs only."""
+    with httpx.Client(base_url=gateway.url, timeout=30) as door:
+        for number, scopes in enumerate(SETS):
+            job = failed(client, whose, f"k{number}") if whose != "nobody" else NOBODYS
+            key = make_key(client.store, "blue", scopes)
+            headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": f"k{number}"}
+            if whose == "red" and method == "POST":
+                headers["x-penstock-tenant"] = "red"
+            url = path.replace("{id}", f"resp_{job[4:]}" if "responses" in path else MODEL)
+            answer = door.request(method, url, json=body_for(method, path), headers=headers)
+            assert answer.status_code in allowed(method, path, whose, scopes), scopes
+
+
+def failed(client: Client, tenant: str, key: str) -> str:
+    """A job that has failed with 402, and can be met again by its key."""
+    job = client.submit(MESSAGES, tenant=tenant, idempotency_key=key)
+    speaker = Speaker(client, job)
+    error = {"type": "status_error", "code": None, "message": "no", "status": 402}
+    data = {"error": error, "attempts": 1}
+    client.store.run(commands.finish(job.id, speaker.attempt, JobState.FAILED, 2, data))
+    return job.id
+
+
+def body_for(method: str, path: str) -> dict[str, Any] | None:
+    """What is sent: a chat meets the failed job, a response is another one."""
+    if method != "POST" or "{id}" in path:
+        return None
+    return {"messages": MESSAGES} if "chat" in path else QUESTION
+
+
+def allowed(method: str, path: str, whose: str, scopes: frozenset[Scope]) -> set[int]:
+    """The statuses of one cell; a stranger's job is none."""
+    admin = Scope.ADMIN in scopes
+    if not (admin or NEEDS[method, path] <= scopes):
+        return {403}
+    if "models" in path:
+        return {200}
+    if "{id}" in path:
+        return {200} if whose == "blue" or (whose == "red" and admin) else {404}
+    if whose == "red" and not admin:
+        return {403}
+    if "chat" in path:
+        return {402}
+    return {422}  # the key is another request's
+
+
+def test_the_matrix_has_every_route() -> None:
+    """A route that is added must be added to what it needs too."""
+    assert set(NEEDS) == {
+        (method, route.path.replace("{id:path}", "{id}"))
+        for route in router.routes
+        for method in route.methods  # type: ignore[attr-defined]
+    }
+    assert len(SETS) == 15
