@@ -273,8 +273,9 @@ def test_only_responses_that_are_there_can_be_asked_for(api: openai.OpenAI) -> N
 
 def test_a_client_that_leaves_a_response_leaves_its_job(stand: Stand, api: openai.OpenAI) -> None:
     """Unless it says that it is to be cancelled."""
-    play(stand, Script(tokens=30, gap=0.02))
     for how, state in {"continue": JobState.COMPLETED, "cancel": JobState.CANCELLED}.items():
+        stand.simulator.simulator.playlist.clear()
+        play(stand, Script(tokens=2000 if how == "cancel" else 30, gap=0.02))
         headers = {} if how == "continue" else {"x-penstock-on-disconnect": how}
         with api.responses.create(**QUESTION, stream=True, extra_headers=headers) as stream:
             first = next(iter(stream))

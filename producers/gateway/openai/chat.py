@@ -58,6 +58,7 @@ async def _words(
             for word in delivery.take(event, chunks_of.take(event)):
                 yield word
             if delivery.over:
+                await exchange.leave()
                 return
     except PenstockError as error:
         if isinstance(error, Dismissed):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 JOB_HEADER = "x-penstock-job"
 
-DISCONNECTED = "the client disconnected"
+DISCONNECTED = "its client reads no more"
 
 GONE = 499
 """What nginx logs where a client has left; nobody sees it."""
@@ -65,7 +65,7 @@ class Exchange:
             raise
 
     async def leave(self) -> None:
-        """Cancel the job of a client that left, if that is to be."""
+        """Cancel the job of a client that reads no more, if that is to be."""
         if self._cancels:
             with contextlib.suppress(PenstockError):  # then it runs to its end
                 await self.job.cancel(DISCONNECTED)
