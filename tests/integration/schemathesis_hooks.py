@@ -6,7 +6,10 @@ from typing import Any
 
 import schemathesis
 
-WHOLE = ("n", "max_tokens", "max_completion_tokens", "priority", "max_attempts", "result_ttl")
+WHOLE = (
+    "n", "max_tokens", "max_completion_tokens", "priority", "max_attempts", "result_ttl",
+    "max_output_tokens", "seed", "top_k",
+)  # fmt: skip
 
 
 @schemathesis.hook
@@ -17,6 +20,15 @@ def filter_body(context: Any, body: Any) -> bool:
     """
     if not isinstance(body, dict):
         return True
+    if context.operation.path != "/v1/jobs" and not _is_answered(body):
+        return False
     if body.get("delay") or body.get("webhook"):  # it is described, but not to the last letter
         return False
     return not any(isinstance(body.get(n), float) for n in WHOLE)
+
+
+def _is_answered(body: dict[str, Any]) -> bool:
+    """Whether who waits for the answer gets one: in time, and to something that was said."""
+    given = body.get("input")
+    thought = isinstance(given, list) and "reasoning" in str(given)
+    return body.get("deadline") is None and not thought

@@ -38,14 +38,19 @@ def test_whatever_is_sent_the_answer_is_documented(
             cwd=state_dir, capture_output=True, text=True, timeout=100, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "Tested: 9" in done.stdout
+    assert "Tested: 16" in done.stdout
 
 
 def test_the_document_shows_every_error_with_an_example(gateway: GatewayThread) -> None:
     """Each operation has a summary, and each of its errors the one body with an example."""
     with http(gateway.url) as api:
         document = api.get("/v1/openapi.json").json()
-    operations = [o for path in document["paths"].values() for o in path.values()]
+    operations = [
+        operation
+        for path in document["paths"].values()
+        for operation in path.values()
+        if operation["tags"] in (["jobs"], ["hooks"])  # test_gateway_openai.py looks at the others
+    ]
     assert len(operations) == 9
     for operation in operations:
         assert operation["summary"]
