@@ -49,6 +49,10 @@ from penstock.webhook import Secrets, TenantWebhook
 
 DEFAULT_ROUTE = "default"
 
+SECRETS = ("PENSTOCK_REDIS_URL", "PENSTOCK_TOKEN", "DEEPINFRA_TOKEN", "PENSTOCK_WEBHOOK_SECRET")
+"""Variables that may be given as `<name>_FILE` instead: the path of a file that holds the value, as
+container engines hand out secrets."""
+
 Name = Annotated[str, StringConstraints(pattern=mistake.NAME)]
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
@@ -303,7 +307,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then `penstock.toml`."""
         toml = TomlConfigSettingsSource(settings_cls, _config_path())
-        return init_settings, env_settings, toml
+        return init_settings, environment(settings_cls), toml
 
     @classmethod
     def load(cls, **arguments: Any) -> Settings:
@@ -311,8 +315,7 @@ class Settings(BaseSettings):
         try:
             return cls(**arguments)
         except ValidationError as error:
-            environment = EnvSettingsSource(cls)()
-            origin = Origin(arguments, environment, _variable, _config_path())
+            origin = Origin(arguments, environment(cls)(), _variable, _config_path())
             raise _refusal(origin.mistakes(error, cls)) from None
         except SettingsError as error:  # a variable that must be JSON
             raise _refusal([_no_json(error)]) from None
@@ -368,7 +371,7 @@ class Settings(BaseSettings):
         if secret_env is None:
             return self.webhook_secret
         try:
-            if secrets := _SECRETS.validate_python(os.environ.get(secret_env, "")):
+            if secrets := _SECRETS.validate_python((_secret(secret_env) or "")):
                 return secrets
         except ValidationError:
             raise ConfigurationError(
@@ -387,14 +390,14 @@ class Settings(BaseSettings):
 
     def hook_secrets(self, secret_env: str) -> tuple[str, ...]:
         """The secrets of a webhook in; raises ConfigurationError where there is none."""
-        if secrets := tuple(os.environ.get(secret_env, "").split()):
+        if secrets := tuple((_secret(secret_env) or "").split()):
             return secrets
         raise ConfigurationError(f"{secret_env} is not set; it holds the secret of a [hooks] table")
 
     def _route(self, given: RouteOverrides) -> Route:
         token = self.token
         if given.token_env:
-            secret = os.environ.get(given.token_env)
+            secret = _secret(given.token_env)
             token = SecretStr(secret) if secret else None
         try:
             return Route(
@@ -407,6 +410,30 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"{given.token_env} holds no token: visible ASCII characters, without spaces"
             ) from None
+
+
+def environment(settings_cls: type[BaseSettings] = Settings) -> EnvSettingsSource:
+    """The environment, with what the files of SECRETS hold; raises ConfigurationError."""
+    source = EnvSettingsSource(settings_cls)
+    secrets = {name.lower(): secret for name in SECRETS if (secret := _secret(name)) is not None}
+    source.env_vars = {**source.env_vars, **secrets}
+    return source
+
+
+def _secret(name: str) -> str | None:
+    """A variable's value, else that of the file which <name>_FILE names; an empty file is none.
+
+    Raises ConfigurationError, which shows no path: somebody may have put the secret itself there.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    if name in os.environ or not path:
+        return os.environ.get(name)
+    try:
+        return Path(path).read_text().strip() or None
+    except (OSError, ValueError) as error:
+        text = f"names a file that cannot be read: {getattr(error, 'strerror', 'it is no text')}"
+        remedy = "correct the path, or let this user read it"
+        raise _refusal([Mistake(f"{name}_FILE", "", text, remedy)]) from None
 
 
 def without_credentials(url: str) -> str:
@@ -435,9 +462,10 @@ def _refusal(mistakes: Sequence[Mistake]) -> ConfigurationError:
 
 def _variable(name: str) -> str:
     """The variable that gives this setting; the token has two, of which one goes before."""
-    if name not in ("token", "PENSTOCK_TOKEN"):
-        return f"PENSTOCK_{name.upper()}"
-    return "PENSTOCK_TOKEN" if "PENSTOCK_TOKEN" in os.environ else "DEEPINFRA_TOKEN"
+    token = name in ("token", "PENSTOCK_TOKEN")
+    names = ("PENSTOCK_TOKEN", "DEEPINFRA_TOKEN") if token else (f"PENSTOCK_{name.upper()}",)
+    ways = (way for name in names for way in (name, f"{name}_FILE"))
+    return next((way for way in ways if way in os.environ), names[-1])
 
 
 def _no_json(error: SettingsError) -> Mistake:

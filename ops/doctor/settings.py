@@ -9,7 +9,7 @@ from pathlib import Path
 from ops.doctor.finding import Finding
 from penstock.errors import ConfigurationError, PenstockError
 from penstock.mistake import Mistake
-from penstock.settings import Settings, child_environment
+from penstock.settings import SECRETS, Settings, child_environment
 
 PREFIX = "PENSTOCK_"
 
@@ -46,6 +46,7 @@ def _config_path() -> Path:
 def _strangers() -> Iterator[Finding]:
     """Variables that look like settings and are none: typing errors go unnoticed otherwise."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known += [f"{name}_FILE" for name in SECRETS]
     for name in sorted(child_environment()):
         if name.startswith(PREFIX) and name.upper() not in known:
             close = difflib.get_close_matches(name, known, 1)

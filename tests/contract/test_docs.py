@@ -8,7 +8,7 @@ from typing import get_args
 
 from penstock.events import EventType
 from penstock.hook import Hook, Scheme
-from penstock.settings import SCHEDULE, Prices, RouteOverrides, Settings, Tenant, Timeouts
+from penstock.settings import SCHEDULE, SECRETS, Prices, RouteOverrides, Settings, Tenant, Timeouts
 from penstock.state import TRANSITIONS, JobState
 from producers.gateway import problem
 from producers.gateway import telemetry as gateway_telemetry
@@ -67,6 +67,12 @@ def test_the_settings_are_documented() -> None:
         assert variables == [expected]
         default = Settings.model_fields[name].default
         assert defaults == ([] if default is None else [plain(default)])
+
+
+def test_the_secret_files_are_documented() -> None:
+    """docs/configuration.md names the file variable of each secret."""
+    page = (DOCS / "configuration.md").read_text()
+    assert {name for name in SECRETS if f"`{name}_FILE`" not in page} == set()
 
 
 def test_the_route_settings_are_documented() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from penstock import Settings, limits
 from penstock.errors import ConfigurationError, UnknownRoute
@@ -94,6 +95,50 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = f"{settings!r} {settings} {settings.route('default')!r} {settings.safe_url}"
     assert "canary-token" not in shown
     assert "canary-password" not in shown
+
+
+@pytest.mark.parametrize("name", ["PENSTOCK_TOKEN", "DEEPINFRA_TOKEN"])
+def test_secrets_may_be_in_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file's content counts without the line end; the variable itself goes before."""
+    (tmp_path / "token").write_text("of-the-file\n")
+    (tmp_path / "url").write_text("redis://there:1/0\n")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("PENSTOCK_REDIS_URL_FILE", str(tmp_path / "url"))
+    settings = Settings.load()
+    assert settings.redis_url == "redis://there:1/0"
+    assert settings.route("default").token == SecretStr("of-the-file")
+    monkeypatch.setenv(name, "of-the-variable")
+    assert Settings.load().token == SecretStr("of-the-variable")
+
+
+def test_an_empty_secret_file_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/null stands for no secret: a container's mount has to be something."""
+    monkeypatch.setenv("DEEPINFRA_TOKEN_FILE", "/dev/null")
+    assert Settings.load().token is None
+
+
+def test_a_routes_token_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `token_env` names can be given by file too."""
+    (tmp_path / "token").write_text("canary")
+    monkeypatch.setenv("FAST_TOKEN_FILE", str(tmp_path / "token"))
+    settings = Settings.load(routes={"fast": {"token_env": "FAST_TOKEN"}})
+    assert settings.route("fast").token == SecretStr("canary")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_secret_file_that_cannot_be_read_is_an_error(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the variable, and not what is in it: that may be the secret itself, by mistake."""
+    path = tmp_path / "canary"
+    if content:
+        path.write_bytes(content)
+    monkeypatch.setenv("DEEPINFRA_TOKEN_FILE", str(path))
+    with pytest.raises(ConfigurationError, match="DEEPINFRA_TOKEN_FILE: names") as error:
+        Settings.load()
+    assert "canary" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,264 @@
+"""Redis as ops/redis sets it up: each role does its work there, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import NoPermissionError
+
+from ops.local.binary import find_binary
+from ops.simulator import SimulatorThread
+from penstock.keys import CATALOGUE
+from tests.gateways import GatewayProcess, http
+from tests.processes import WorkerProcess, free_port, run_cli
+from tests.roles import ROOT, granted
+from tests.waiting import until
+
+pytestmark = pytest.mark.xdist_group("users")
+
+OPERATIONS = ROOT / "ops" / "redis"
+ALWAYS = {"auth", "hello", "quit", "reset"}
+"""Before anybody has a name the server takes these, and so it does from everybody."""
+
+REFUSAL = re.compile("NOPERM|command not allowed")
+"""What a refusal says; the last is of those that nobody may use unless redis.conf says so."""
+
+READABLE = {
+    "producer": "hmget",
+    "gateway": "hmget",
+    "reader": "hmget",
+    "worker": "hmget",
+    "celery": "llen",
+}
+"""A command of each role that reads one key."""
+
+
+class Guarded:
+    """A server with users, and how each of them reaches it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        address = f"127.0.0.1:{self.port}"
+        subprocess.run([OPERATIONS / "make-users.sh", directory, address], check=True)
+        self.directory = directory
+        configuration = (OPERATIONS / "redis.conf").read_text()
+        assert "\ndir /data\n" in configuration
+        here = directory / "redis.conf"
+        here.write_text(configuration.replace("\ndir /data\n", f"\ndir {directory}/redis\n"))
+        self.process = subprocess.Popen(
+            [
+                find_binary(), here, "--port", str(self.port), "--bind", "127.0.0.1",
+                "--aclfile", directory / "redis" / "users.acl", "--logfile", "server.log",
+            ]
+        )  # fmt: skip
+
+    def url(self, role: str) -> str:
+        """What PENSTOCK_REDIS_URL_FILE of this role holds."""
+        return (self.directory / role / "redis-url").read_text().strip()
+
+    def connect(self, role: str) -> Any:
+        """A connection as this role."""
+        return redis.Redis.from_url(self.url(role), decode_responses=True)
+
+    def answers(self) -> bool:
+        """Whether it is up."""
+        assert self.process.poll() is None, (self.directory / "redis" / "server.log").read_text()
+        with contextlib.suppress(redis.ConnectionError), self.connect("operator") as operator:
+            return bool(operator.ping())
+        return False
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A server that ops/redis has set up."""
+    directory = tmp_path_factory.mktemp("users")
+    server = Guarded(directory)
+    try:
+        until(server.answers)
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(20)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def worker(guarded: Guarded, simulator: SimulatorThread) -> Iterator[WorkerProcess]:
+    """A worker that knows its own role's URL only, from a file."""
+    with guarded.connect("operator") as operator:
+        operator.acl_log_reset()
+    environment = {
+        "PENSTOCK_REDIS_URL": guarded.url("worker"),
+        "PENSTOCK_UPSTREAM_URL": simulator.url,
+    }
+    process = WorkerProcess(guarded.url("operator"), environment=environment)
+    process.until_ready()
+    yield process
+    process.kill()
+
+
+def refused(guarded: Guarded) -> set[tuple[str, str]]:
+    """Who has been refused what, by the server's own account."""
+    with guarded.connect("operator") as operator:
+        return {(entry["username"], entry["object"]) for entry in operator.acl_log()}
+
+
+def test_each_role_does_its_work(guarded: Guarded, worker: WorkerProcess) -> None:
+    """Submit, run, follow, cancel, redrive, look on and ping, each as its role: none is refused."""
+    producer, reader = guarded.url("producer"), guarded.url("reader")
+    followed = run_cli(producer, "submit", "hello", "--follow", "--conversation", "c")
+    assert followed.returncode == 0, followed.stderr
+    job = run_cli(
+        producer, "submit", "--body", "-",
+        input_='{"messages": [{"role": "user", "content": "x"}], "simulate": {"status": 400}}',
+    ).stdout.strip()  # fmt: skip
+    assert run_cli(producer, "follow", job).returncode == 1
+    assert run_cli(producer, "retry", job).returncode == 0
+    late = run_cli(producer, "submit", "x", "--delay", "1h", "--deadline", "2h").stdout.strip()
+    assert run_cli(producer, "cancel", late).returncode == 0
+    assert "cancelled" in run_cli(reader, "show", late).stdout
+    for look in (["list"], ["usage"], ["follow", late]):
+        told = run_cli(reader, *look)
+        assert told.stderr == "" or look[0] == "follow", told.stderr
+    status = subprocess.run(
+        [Path(sys.executable).with_name("celery"), "-A", "worker.app", "status"],
+        env={**os.environ, "PENSTOCK_REDIS_URL": guarded.url("celery")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 node online" in status.stdout, status.stderr
+    with guarded.connect("metrics") as metrics:
+        assert metrics.info("memory")["used_memory"] > 0
+    worker.terminate()
+    assert worker.wait() == 0
+    # A worker would warn of appendfsync no; where CONFIG is refused it does without.
+    assert refused(guarded) <= {("worker", "config|get")}
+
+
+def test_the_gateway_does_its_work(guarded: Guarded, worker: WorkerProcess) -> None:
+    """Keys, submitting, following by key and by token, listing and erasing: nothing is refused."""
+    key = run_cli(guarded.url("operator"), "keys", "create").stdout.strip()
+    gateway = GatewayProcess(guarded.url("gateway"))
+    try:
+        with http(gateway.until_ready().url, key) as api, http(gateway.url) as page:
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            job = api.post("/v1/jobs", params={"wait": 20}, json=body).json()
+            assert job["state"] == "completed"
+            path = f"/v1/jobs/{job['id']}"
+            assert "event: completed" in api.get(f"{path}/events").text
+            assert "event: completed" in page.get(api.post(f"{path}/token").json()["events"]).text
+            assert job["id"] in api.get("/v1/jobs").text
+            assert api.post(f"{path}/cancel").status_code == 409
+            assert api.delete(path).status_code == 204
+            assert page.get(path).status_code == 401
+    finally:
+        gateway.kill()
+    assert {entry for entry in refused(guarded) if entry[0] == "gateway"} == set()
+
+
+def commands_of(server: Any) -> dict[str, int]:
+    """All the server knows, subcommands as `name|sub`, with how many words each takes at least."""
+    found = {}
+    for about in server.execute_command("COMMAND"):
+        found[about[0]] = abs(about[1])
+        for sub in about[9] if len(about) > 9 else ():
+            found.pop(about[0], None)
+            found[sub[0]] = abs(sub[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "role", [name for name in granted() if name not in ("default", "operator")]
+)
+def test_a_role_is_refused_every_command_outside_its_list(guarded: Guarded, role: str) -> None:
+    """Each command of the server that the role has not is tried, and refused."""
+    allowed = granted()[role].commands | ALWAYS
+    with redis.Redis.from_url(guarded.url("operator")) as operator:
+        operator.set_response_callback("COMMAND", lambda reply, **_: reply)
+        known = {_text(name): words for name, words in commands_of(operator).items()}
+    outside = {
+        n: w for n, w in known.items() if n not in allowed and n.split("|")[0] not in allowed
+    }
+    assert len(outside) > 200
+    taken = []
+    with guarded.connect(role) as connection:
+        for name, words in outside.items():
+            parts = name.split("|")
+            try:
+                connection.execute_command(*parts, *["x"] * (words - len(parts)))
+            except (redis.ResponseError, redis.exceptions.ExecAbortError) as error:
+                if not isinstance(error, NoPermissionError) and not REFUSAL.search(str(error)):
+                    taken.append(f"{name}: {error}")
+            else:
+                taken.append(name)
+    assert taken == []
+
+
+@pytest.mark.parametrize("role", READABLE)
+def test_a_role_is_refused_keys_and_channels_outside_its_list(guarded: Guarded, role: str) -> None:
+    """What is no business of the role it cannot read, neither Penstock's own nor anybody's."""
+    keys = granted()[role].keys
+    foreign = [key for key in CATALOGUE.values() if not {key, f"{key}*"} & keys] + ["foreign"]
+    read = READABLE[role]
+    with guarded.connect(role) as connection:
+        for key in foreign:
+            whole = key if key[-1].isalnum() else f"{key}x"
+            with pytest.raises(NoPermissionError, match="key"):
+                connection.execute_command(read, whole, *["x"] * (read == "hmget"))
+        for channel in ("SUBSCRIBE", "foreign"), ("SUBSCRIBE", "penstock:other"):
+            with pytest.raises(NoPermissionError, match="channel"):
+                connection.execute_command(*channel)
+
+
+def test_a_reader_writes_nothing(guarded: Guarded) -> None:
+    """Not even through a script of its own."""
+    with (
+        guarded.connect("reader") as reader,
+        pytest.raises(redis.ResponseError, match="permission"),
+    ):
+        reader.eval("return redis.call('SET', KEYS[1], 'x')", 1, "penstock:job:x")
+
+
+def test_nobody_comes_in_without_a_name(guarded: Guarded) -> None:
+    """The server's `default` user is off, and a wrong password opens nothing."""
+    for url in (f"redis://127.0.0.1:{guarded.port}", f"redis://worker:x@127.0.0.1:{guarded.port}"):
+        with redis.Redis.from_url(url) as anybody, pytest.raises(redis.AuthenticationError):
+            anybody.ping()
+
+
+def test_passwords_stay_when_rules_are_made_again(guarded: Guarded) -> None:
+    """Running make-users.sh after an upgrade locks nobody out, and the server takes its file."""
+    before = guarded.url("worker")
+    address = f"127.0.0.1:{guarded.port}"
+    subprocess.run([OPERATIONS / "make-users.sh", guarded.directory, address], check=True)
+    assert guarded.url("worker") == before
+    with guarded.connect("operator") as operator:
+        assert operator.acl_load()
+    with guarded.connect("worker") as worker:
+        assert worker.ping()
+
+
+def test_the_server_is_as_the_file_says(guarded: Guarded) -> None:
+    """Jobs go to disk, are never evicted, and prompts come into no log of the server."""
+    with guarded.connect("operator") as operator:
+        config = operator.config_get("*")
+    expected = {
+        "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": "1024", "save": "", "slowlog-log-slower-than": "-1",
+    }  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
