@@ -225,7 +225,6 @@ def test_a_model_leads_to_its_route_and_is_shown(stand: Stand, api: openai.OpenA
         ({"x-penstock-prority": "1"}, "x-penstock-prority"),
         ({"x-penstock-restart": "no"}, "x-penstock-restart"),
         ({"x-penstock-priority": "11"}, "priority"),
-        ({"x-penstock-route": "nowhere"}, "nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(
@@ -264,3 +263,9 @@ def test_a_gateway_that_stops_sends_its_clients_to_another(stand: Stand) -> None
         after = last.sequence_number
         read += client.responses.retrieve(id_, stream=True, starting_after=after)
         assert read == list(client.responses.retrieve(id_, stream=True))
+
+
+def test_an_unknown_route_is_not_found(api: openai.OpenAI) -> None:
+    """The error names those there are."""
+    with pytest.raises(openai.NotFoundError, match="no route 'nowhere'; known routes: default"):
+        api.chat.completions.create(**asked(), extra_headers={"x-penstock-route": "nowhere"})

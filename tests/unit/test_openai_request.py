@@ -68,7 +68,7 @@ def test_headers_are_options_of_the_job() -> None:
     headers = {"x-penstock-on-busy": "reject", "X-Penstock-Deadline": "60", "idempotency-key": "k"}
     options = fields.read_options({**headers, "x-penstock-priority": "7", "accept": "*/*"})
     spec = JobSpec.build({"messages": MESSAGES, **options})
-    assert (spec.options.on_busy, spec.options.deadline) == ("reject", "+60.0")
+    assert (spec.options.on_busy, spec.options.deadline) == ("reject", "+60")
     assert (spec.options.priority, spec.options.idempotency_key) == (7, "k")
 
 

@@ -99,7 +99,17 @@ def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 _RESPONSE_SCHEMA = ResponseRequest.model_json_schema()
 
-RESPONSE = inlined(_RESPONSE_SCHEMA, _RESPONSE_SCHEMA["$defs"])
+_NULL = {"type": "null"}
+
+
+def nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """An object's schema whose fields may be null, where that counts as left out."""
+    fields = schema["properties"].items()
+    free = {k: v if k in schema["required"] else {"anyOf": [v, _NULL]} for k, v in fields}
+    return {**schema, "properties": free}
+
+
+RESPONSE = nullable(inlined(_RESPONSE_SCHEMA, _RESPONSE_SCHEMA["$defs"]))
 
 RESPONSE_ASKED = {"input": "Why is the sky blue?", "background": True}
 
@@ -125,9 +135,9 @@ _JOB_FIELDS: Any = JOB["properties"]
 CHAT = {
     **JOB,
     "description": "Any field of a chat-completions body goes to the upstream as it is; the job's "
-    "own fields say how Penstock treats it.",
+    "own fields, of which POST /v1/jobs has more, say how Penstock treats it.",
     "properties": {
-        **_JOB_FIELDS,
+        **{k: v for k, v in _JOB_FIELDS.items() if k not in ("delay", "deadline")},
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {
             "type": ["object", "null"],

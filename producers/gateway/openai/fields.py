@@ -20,6 +20,8 @@ IDEMPOTENCY_KEY = "idempotency-key"
 OPTIONS = {name.replace("_", "-"): name for name in OPTION_NAMES - {"idempotency_key", "metadata"}}
 """Job options by their header's name, without the prefix."""
 
+NUMBERS = {"priority", "delay", "deadline", "max-attempts", "result-ttl"}
+
 HANDLING = {"on-disconnect": ("cancel", "continue"), "restart": ("end", "buffer")}
 """What else a header says, and its values."""
 
@@ -86,16 +88,16 @@ def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
         if name not in OPTIONS:
             known = ", ".join(sorted([*OPTIONS, *HANDLING]))
             raise InvalidRequest(f"{header}: is unknown; {PREFIX} is followed by one of {known}")
-        options[OPTIONS[name]] = _number(value) if name == "deadline" else value
+        options[OPTIONS[name]] = _number(value) if name in NUMBERS else value
     if key := headers.get(IDEMPOTENCY_KEY):
         options["idempotency_key"] = key
     return options
 
 
 def _number(text: str) -> float | str:
-    """A header is text; a deadline's text would be a time."""
+    """A header is text, and options are not converted; what is no number is told of as a field."""
     try:
-        return float(text)
+        return int(text) if text.isdecimal() else float(text)
     except ValueError:
         return text
 
