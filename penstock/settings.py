@@ -371,7 +371,7 @@ class Settings(BaseSettings):
         if secret_env is None:
             return self.webhook_secret
         try:
-            if secrets := _SECRETS.validate_python((_secret(secret_env) or "")):
+            if secrets := _SECRETS.validate_python(_secret(secret_env) or ""):
                 return secrets
         except ValidationError:
             raise ConfigurationError(
