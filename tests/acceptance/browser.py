@@ -27,7 +27,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves the page, and hears what it shows.
 
     Attributes:
-        reports: what the page told, in order.
+        reports: what the page told; one may overtake another.
     """
 
     def __init__(self) -> None:
