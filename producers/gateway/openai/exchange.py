@@ -103,7 +103,9 @@ async def begin(
         default: what to do when the client leaves, where the headers do not say. A request with an
             idempotency key will come again, and is to find its job: that goes on.
     """
-    asked = {**with_route(job, queue.settings), "tenant": caller.tenant_of(job.get("tenant"))}
+    named = job.get("tenant", caller.tenant)
+    tenant = None if named is None else caller.tenant_of(named)  # null is no name: it is refused
+    asked = {**with_route(job, queue.settings), "tenant": tenant}
     (handle,) = await queue.submit_many([asked])
     request.state.passage.allow(MAX_SECONDS)  # until the answer begins
     default = "continue" if asked.get("idempotency_key") else default

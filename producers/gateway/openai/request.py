@@ -7,10 +7,11 @@ or in headers, as with chat completions; only `conversation` is OpenAI's word fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from penstock.errors import InvalidRequest
 from penstock.job import OPTION_NAMES
@@ -89,10 +90,25 @@ class Text(Strict):
     verbosity: str | None = None
 
 
+def _only(value: bool, wanted: bool) -> bool:
+    if value is not wanted:
+        raise ValueError(f"can only be {str(wanted).lower()}")
+    return value
+
+
+Always = Annotated[
+    bool, AfterValidator(partial(_only, wanted=True)), Field(json_schema_extra={"const": True})
+]
+Never = Annotated[
+    bool, AfterValidator(partial(_only, wanted=False)), Field(json_schema_extra={"const": False})
+]
+"""As a Literal they would let 1 and 0 pass."""
+
+
 class StreamOptions(Strict):
     """Frames are not padded."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Never | None = None
 
 
 class ResponseRequest(Strict):
@@ -129,7 +145,7 @@ class ResponseRequest(Strict):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    store: Literal[True] = True
+    store: Always = True
     truncation: Literal["disabled"] = "disabled"
     include: Annotated[list[str], Field(max_length=0)] = []
 
@@ -171,8 +187,9 @@ def read(body: Mapping[str, Any]) -> tuple[ResponseRequest, dict[str, Any]]:
     Raises:
         InvalidRequest: with each wrong field's name and never its value.
     """
-    options = {name: body[name] for name in body if name in OPTIONS}
-    given = {k: v for k, v in body.items() if v is not None and k not in OPTIONS}
+    said = {name: value for name, value in body.items() if value is not None}
+    options = {name: value for name, value in said.items() if name in OPTIONS}
+    given = {name: value for name, value in said.items() if name not in OPTIONS}
     try:
         return ResponseRequest.model_validate(given), options
     except ValidationError as error:
