@@ -135,7 +135,7 @@ class ResponseRequest(Strict):
     top_p: float | None = None
     user: str | None = None
     safety_identifier: str | None = None
-    service_tier: str | None = None
+    service_tier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     seed: int | None = None
