@@ -135,7 +135,7 @@ MESSAGE = {
 JOB = {
     "type": "object",
     "description": "Any field of a chat-completions body goes to the upstream as it is; "
-    "the job's own fields say how Penstock treats it.",
+    "the job's own fields say how Penstock treats it; `webhook`, for one, is in docs/webhooks.md.",
     "required": ["messages"],
     "additionalProperties": True,
     "properties": {
@@ -166,10 +166,6 @@ JOB = {
         },
         "result_ttl": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_RESULT_TTL},
         "conversation": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
-        "webhook": {
-            "type": ["string", "object", "null"],
-            "description": "whom to tell what happens: a URL, or its url, secret and events",
-        },
         "on_busy": {"enum": ["enqueue", "reject", "interrupt", "replace"], "default": "enqueue"},
         "idempotency_key": {"type": ["string", "null"], "minLength": 1, "maxLength": 255,
                             "description": "as the header Idempotency-Key"},
