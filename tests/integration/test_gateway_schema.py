@@ -16,6 +16,12 @@ CONFIGURATION = """
 [checks.positive_data_acceptance]
 # A valid request can still meet a key that is another request's.
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+[[operations]]
+# An input of nothing but reasoning says nothing; a schema cannot say so.
+include-name = "POST /v1/responses"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "422", "429", "5xx"]
 """
 
 
