@@ -16,9 +16,13 @@ USERS = ROOT / "ops" / "redis" / "users.acl"
 CALLS = {"client|setname", "eval", "evalsha"}
 """What redis-py sends for every connection, and for every script."""
 
-LOOKS = {"hgetall", "hmget", "smembers", "time", "xrange", "xrevrange", "zrevrange"}
-LOOKED_AT = {"job", "jobs", "feed", "tenants", "usage"}
-"""What the client and the feed read without a script: records, lists, feeds and usage."""
+LOOKING = ("client.py", "feed.py", "fanout.py", "outbox.py", "page.py")
+"""The modules of the library that read without a script: records, lists, feeds, usage."""
+
+READS = {
+    "get", "hget", "hgetall", "hmget", "smembers", "time", "xrange", "xrevrange", "zrange",
+    "zrevrange", "zrevrangebyscore", "zscore",
+}  # fmt: skip
 
 WRITES = {"del", "hdel", "hincrby", "hset", "hsetnx"}
 """What scripts that only look on hold in what they include, and never come to."""
@@ -65,11 +69,14 @@ def granted() -> dict[str, Role]:
 def needed() -> dict[str, Role]:
     """The roles by name, as the code needs them; `operator` may all, `metrics` is for others."""
     client = scripts_of("penstock/client.py") - OPERATORS
-    producer = _role(client, CALLS | LOOKS | FOLLOWS, LOOKED_AT, feeds=True)
+    library = "".join((ROOT / "penstock" / name).read_text() for name in LOOKING)
+    looks = READS & set(re.findall(r"\.([a-z]+)\(", library))
+    looked_at = {name.lower() for name in re.findall(r"\bkeys\.(\w+)", library)} & set(CATALOGUE)
+    producer = _role(client, CALLS | looks | FOLLOWS, looked_at, feeds=True)
     gateway = _role(
-        client | scripts_of("producers/gateway"), CALLS | LOOKS | FOLLOWS, LOOKED_AT, feeds=True
+        client | scripts_of("producers/gateway"), CALLS | looks | FOLLOWS, looked_at, feeds=True
     )
-    reader = _role({"outlook", "survey"}, CALLS | LOOKS | FOLLOWS, LOOKED_AT, feeds=True)
+    reader = _role({"outlook", "survey"}, CALLS | looks | FOLLOWS, looked_at, feeds=True)
     reader.commands.difference_update(WRITES)
     worker = _role(scripts_of("worker"), CALLS | BROKER, {"queue"}, feeds=False)
     celery = Role(CALLS | BROKER, BROKER_KEYS | {"penstock:celeryev.*"}, BROKER_CHANNELS)
@@ -85,7 +92,11 @@ def scripts_of(place: str) -> set[str]:
     """The scripts that the code in this file or folder calls."""
     path = ROOT / place
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-    calls = {c for f in files for c in re.findall(r"\b(?:commands|access)\.(\w+)\(", f.read_text())}
+    calls = {
+        c
+        for f in files
+        for c in re.findall(r"\b(?:commands|access|outbox)\.(\w+)\(", f.read_text())
+    }
     return {script for call in calls for script in _SCRIPTS.get(call, ())}
 
 
