@@ -68,7 +68,8 @@ def _missing_secrets(settings: Settings) -> Iterator[Finding]:
     named |= {f"hooks.{name}": hook.secret_env for name, hook in settings.hooks.items()}
     named |= {f"hooks.{name}.answer.webhook": hook.answer.webhook.secret_env
               for name, hook in settings.hooks.items() if hook.answer}  # fmt: skip
+    given = child_environment()
     for place, variable in named.items():
-        if variable and not child_environment().get(variable):
+        if variable and not (given.get(variable) or given.get(f"{variable}_FILE")):
             text = f"{place}.secret_env names {variable}, which is not set"
             yield Finding("settings", "problem", text, f"set {variable}")
