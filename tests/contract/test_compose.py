@@ -166,6 +166,34 @@ def test_what_the_image_copies_is_sent_to_it() -> None:
             assert f"!{source.split('/')[0]}" in ignored, source
 
 
+@pytest.mark.parametrize(
+    ("resolves", "given", "expected"),
+    [
+        ("0", "", "http://simulator.penstock.internal:8090/v1/openai"),
+        ("0", "https://mine/v1", "https://mine/v1"),
+        ("2", "", ""),
+    ],
+)
+def test_the_simulator_answers_where_there_is_one(
+    resolves: str, given: str, expected: str, tmp_path: Path
+) -> None:
+    """The entry point asks for its name; an upstream that was given goes before."""
+    for name, body in {
+        "getent": f'[ "$*" = "hosts simulator.penstock.internal" ] && exit {resolves}',
+        "penstock": 'echo "$PENSTOCK_UPSTREAM_URL|$*"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "ops" / "docker" / "entrypoint.sh", "worker", "--strict"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PENSTOCK_UPSTREAM_URL": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{expected}|worker --strict\n"
+
+
 def test_hadolint_agrees() -> None:
     """The Dockerfile is clean."""
     hadolint = Path(sys.executable).with_name("hadolint")

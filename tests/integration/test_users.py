@@ -230,6 +230,26 @@ def test_a_reader_writes_nothing(guarded: Guarded) -> None:
         reader.eval("return redis.call('SET', KEYS[1], 'x')", 1, "penstock:job:x")
 
 
+def test_the_first_key_is_made_once(guarded: Guarded, tmp_path: Path) -> None:
+    """The container that makes it leaves a key, and leaves it alone when it starts again."""
+    with guarded.connect("operator") as operator:
+        for key in operator.scan_iter("penstock:apikey*"):
+            operator.delete(key)
+    file = tmp_path / "api-key"
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PENSTOCK_REDIS_URL_FILE": str(guarded.directory / "operator" / "redis-url"),
+    }
+    script = ROOT / "ops" / "docker" / "first-key.sh"
+    subprocess.run([script, file], env=environment, check=True, capture_output=True)
+    made = file.read_text()
+    assert made.startswith("pk_")
+    subprocess.run([script, file], env=environment, check=True, capture_output=True)
+    assert file.read_text() == made
+    assert len(run_cli(guarded.url("operator"), "keys", "list", "--json").stdout.splitlines()) == 1
+
+
 def test_nobody_comes_in_without_a_name(guarded: Guarded) -> None:
     """The server's `default` user is off, and a wrong password opens nothing."""
     for url in (f"redis://127.0.0.1:{guarded.port}", f"redis://worker:x@127.0.0.1:{guarded.port}"):
