@@ -1,4 +1,7 @@
-"""What each role of ops/redis/users.acl needs on Redis, read from the code that plays it."""
+"""What each role of ops/redis/users.acl needs on Redis, read from the code that plays it.
+
+`python -m tests.roles` writes the file anew; look at what has changed before you commit it.
+"""
 
 from __future__ import annotations
 
@@ -144,3 +147,23 @@ def _named(source: str) -> set[str]:
 def _pattern(name: str) -> str:
     key = CATALOGUE[name]
     return key if key[-1].isalnum() else f"{key}*"
+
+
+def _line(name: str, role: Role) -> str:
+    """A user's line; a reader's keys are for reading."""
+    mark = "%R~" if name == "reader" else "~"
+    return " ".join([
+        "user", name, "on", "resetkeys", "resetchannels", "-@all",
+        *(mark + key for key in sorted(role.keys)),
+        *(f"&{channel}" for channel in sorted(role.channels)),
+        *(f"+{command}" for command in sorted(role.commands)),
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    roles = needed()
+    lines = [
+        _line(name, roles[name]) if (name := line.split()[1]) in roles else line
+        for line in USERS.read_text().splitlines()
+    ]
+    USERS.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,7 @@
-"""ops/redis/users.acl and the code agree: each role may do what its code does, and no more."""
+"""ops/redis/users.acl and the code agree: each role may do what its code does, and no more.
+
+Where they do not any more, `python -m tests.roles` writes the file anew.
+"""
 
 from __future__ import annotations
 
