@@ -350,7 +350,7 @@ class Feedback(NamedTuple):
         first_token: seconds to the first token, "" where none came.
     """
 
-    kind: Literal["ok", "busy", "broken", ""] = ""
+    kind: Literal["ok", "busy", "broken", "down", ""] = ""
     retry_after: float = 0
     first_token: float | Literal[""] = ""
 

@@ -58,7 +58,7 @@ def of_tenant(tenant: Tenant) -> str:
     """One tenant's limits, as tenant.lua reads them."""
     requests = requests_rate(tenant.requests_per_minute, tenant.burst)
     tokens = tokens_rate(tenant.tokens_per_minute)
-    budgets = f"{tenant.budget_day or 0:f} {tenant.budget_month or 0:f} {tenant.over_budget}"
+    budgets = f"{tenant.budget_day or 0:.12f} {tenant.budget_month or 0:.12f} {tenant.over_budget}"
     limits = f"{tenant.weight:g} {tenant.concurrency or 0} {requests} {tokens} {budgets}"
     return f"{limits} {tenant.max_waiting or 0}"
 

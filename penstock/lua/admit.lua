@@ -114,7 +114,11 @@ local function move_turn(name, turn, charge, waits)
   redis.call('ZADD', KEYS[5], finish, name)
 end
 
--- Ends a job that could not be answered before its deadline, were it as quick as the quickest.
+-- Whether a job could not be answered before its deadline, were it as quick as the quickest.
+local function is_too_late(expected)
+  return expected.deadline and now + gate.quickest > expected.deadline
+end
+
 local function expire(job)
   local record = read_record(job)
   conclude(job, record, 'expired', next_n(job, record.attempt), now, expired_data(record.deadline))
@@ -133,7 +137,7 @@ local function serve()
     return 'again'
   end
   local expected = expect(jobs[1], gate, now)
-  if expected.deadline and now + gate.quickest > expected.deadline then
+  if is_too_late(expected) then
     expire(jobs[1])
     return 'again'
   end
@@ -150,17 +154,24 @@ local function serve()
   return 'admitted'
 end
 
--- The next suspect, unless the last one is still under way. It pays, but takes nobody's turn.
+-- The next suspect, unless the last one is still under way. It pays, but takes nobody's turn. Returns
+-- the seconds for which nobody else may pass, or it never would; nil where it holds up nobody.
+local SUSPECTS = 16
 local function serve_suspect()
   if gate.suspect and redis.call('ZSCORE', KEYS[3], gate.suspect) then return end
-  local job = redis.call('ZRANGE', KEY.suspects .. route, 0, 0)[1]
-  if not job then return end
-  local expected = expect(job, gate, now)
-  expected.charge = 0
-  if route_wait(expected) > 0 then return end
-  redis.call('ZREM', KEY.suspects .. route, job)
-  redis.call('HSET', KEYS[1], 'suspect', job)
-  admit(job, redis.call('HGET', KEY.job .. job, 'tenant'), expected)
+  for _, job in ipairs(redis.call('ZRANGE', KEY.suspects .. route, 0, SUSPECTS - 1)) do
+    local name, expected = redis.call('HGET', KEY.job .. job, 'tenant'), expect(job, gate, now)
+    expected.charge = 0
+    if is_too_late(expected) then
+      expire(job)
+    elseif not blocked_until(name, expected) then
+      local wait = route_wait(expected)
+      if wait > 0 then return wait end
+      redis.call('ZREM', KEY.suspects .. route, job)
+      redis.call('HSET', KEYS[1], 'suspect', job)
+      return admit(job, name, expected)
+    end
+  end
 end
 
 -- How many may pass at most, and the seconds until that may change by itself.
@@ -174,12 +185,11 @@ end
 
 -- What this call has changed. The rate of first attempts, of the last ten seconds or so, is what
 -- retries may be a share of.
-local MEMORY = 10
 local function remember(admitted)
-  local fading = math.exp(-(now - gate.first_at) / MEMORY)
+  local fading = math.exp(-(now - gate.first_at) / FIRST_MEMORY)
   redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
     'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid),
-    'first_at', stamp(now), 'first_rate', stamp(gate.first_rate * fading + first_attempts / MEMORY))
+    'first_at', stamp(now), 'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
   count_traffic(route, now, 'admitted', admitted)
 end
@@ -188,7 +198,8 @@ unpark()
 local free, wait = room()
 free = math.min(free, most)
 local before = in_use
-if free > 0 then serve_suspect() end
+local held_up = free > 0 and serve_suspect()
+if held_up then free, wait = 0, held_up end
 local result, vain = 'admitted', 0
 while result ~= 'done' and in_use - before < free do
   result, wait = serve()

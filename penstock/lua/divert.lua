@@ -16,13 +16,20 @@ local function go(job, record, to, reason, score)
   gone = gone + 1
 end
 
+-- The next tenant's turn. One that is at its own limits at the fallback would only fill the room.
+local function next_turn(to)
+  local turns = redis.call('ZRANGE', KEYS[2], 0, most, 'WITHSCORES')
+  for i = 1, #turns, 2 do
+    if not redis.call('ZSCORE', KEY.parked .. to, turns[i]) then return turns[i], tonumber(turns[i + 1]) end
+  end
+end
+
 -- While the breaker is open jobs go in the order in which they would have been served.
 local function send_in_turn()
   local to, room = fallback_of(gate, now)
   for _ = 1, math.min(room or 0, most) do
-    local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-    if #first == 0 then return end
-    local name, turn = first[1], tonumber(first[2])
+    local name, turn = next_turn(to)
+    if not name then return end
     local jobs = redis.call('ZRANGE', KEY.backlog .. route .. ':' .. name, 0, 1, 'WITHSCORES')
     if #jobs > 0 then go(jobs[1], read_record(jobs[1]), to, 'breaker_open', jobs[2]) end
     local moved = stamp(turn + math.max(gate.tokens_mean, 1) / read_tenant(name).weight)
@@ -55,9 +62,10 @@ local SOONEST = 1
 local function look_at_deadline(job, record, wait)
   local slack = tonumber(record.deadline) - now - (wait or 0) - gate.seconds_mean
   local score = redis.call('ZSCORE', KEY.backlog .. record.route .. ':' .. record.tenant, job)
-  local to = slack < 0 and fallback_of(gate, now)
-  if to and is_in_time(record, to, score) then
-    return go(job, record, to, 'deadline', score)
+  for to in string.gmatch(slack < 0 and gate.fallback or '', '%S+') do
+    if room_for_guests(to, now) > 0 and is_in_time(record, to, score) then
+      return go(job, record, to, 'deadline', score)
+    end
   end
   redis.call('ZADD', KEY.pressed .. record.route, stamp(now + math.max(SOONEST, slack / 4)), job)
 end

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- How long waiting jobs will wait. Changes nothing.
 -- include: clock, outlook
 --

@@ -28,5 +28,5 @@ else
   delay = math.max(delay, retry_wait(record.route, now))
 end
 local state = restart(id, record, now, ARGV[3], delay, score, read_used(6))
-if state == 'scheduled' and ARGV[10] == 'broken' then try_elsewhere(id, record, now) end
+if state == 'scheduled' and (ARGV[10] == 'broken' or ARGV[10] == 'down') then try_elsewhere(id, record, now) end
 return {state, unpack(news)}

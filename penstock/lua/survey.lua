@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- How a route and its gate stand, for whoever looks on. Changes nothing.
 -- include: clock, gate, window
 --

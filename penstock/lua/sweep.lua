@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires. Every worker runs
 -- it twice a second; it does nothing twice, so there is no leader to lose.
--- include: clock, data, record, conclude, restart, ring
+-- include: clock, data, record, conclude, restart, ring, streamed
 --
 -- KEYS  none
 -- ARGV  1 lease in seconds  2 at most this many of each kind
@@ -50,20 +50,21 @@ end
 
 local function recover(id, record)
   local n = next_n(id, record.attempt)
+  local used = streamed(id, record, n - 2)
   if record.cancel_reason then
-    conclude(id, record, 'cancelled', n, now, cancelled_data(record.cancel_reason))
+    conclude(id, record, 'cancelled', n, now, cancelled_data(record.cancel_reason), used)
     return count_end('cancelled', record, 'cancelled')
   end
   if record.recoveries >= MAX_RECOVERIES then
     conclude(id, record, 'failed', n, now, cjson.encode({
       attempts = tonumber(record.attempt) - record.excused, error = { type = 'worker_lost', code = cjson.null,
         status = cjson.null, message = 'the job lost its worker ' .. record.recoveries + 1
-          .. ' times; it may be what kills them' } }))
+          .. ' times; it may be what kills them' } }), used)
     return count_end('lost', record, 'failed')
   end
   record.recoveries = redis.call('HINCRBY', KEY.job .. id, 'recoveries', 1)
   redis.call('HINCRBY', KEY.job .. id, 'excused', 1)
-  restart(id, record, now, 'worker_lost', 0, front(record))
+  restart(id, record, now, 'worker_lost', 0, front(record), used)
   count('recovered')
 end
 

@@ -196,7 +196,7 @@ def test_a_deadline_is_looked_at_again(gate_of: Any) -> None:
 
 def test_no_job_leaves_for_a_line_that_is_no_better(gate_of: Any) -> None:
     """Where the fallback would be late too, the job keeps its place."""
-    gate = gate_of()
+    gate = gate_of(RouteOverrides(concurrency=5, fallback=("spare",)))
     answer_slowly(gate, "default", 20)
     answer_slowly(gate, "spare", 500)
     gate.submit_many(50)
@@ -204,6 +204,55 @@ def test_no_job_leaves_for_a_line_that_is_no_better(gate_of: Any) -> None:
     job = gate.submit(deadline=60)
     gate.admit()
     assert gate.record(job)["route"] == "default"
+
+
+def test_every_fallback_is_asked_whether_it_is_in_time(gate_of: Any) -> None:
+    """A slow first fallback does not hide a quick second one."""
+    gate = gate_of()
+    answer_slowly(gate, "default", 20)
+    answer_slowly(gate, "spare", 500)
+    answer_slowly(gate, "last", 1)
+    gate.submit_many(50)
+    gate.admit()
+    job = gate.submit(deadline=60)
+    gate.admit()
+    assert gate.record(job)["route"] == "last"
+
+
+def test_guests_at_their_own_limits_keep_nobody_out(gate_of: Any) -> None:
+    """A tenant that may run one job does not fill a fallback's places with those that wait."""
+    main = RouteOverrides(concurrency=5, fallback=("spare",))
+    gate = gate_of(main, {"poor": Tenant(concurrency=1)})
+    gate.break_upstream()
+    gate.submit_many(10, "poor")
+    rich, started = set(gate.submit_many(10, "rich")), set()
+    for _ in range(40):
+        gate.break_upstream()
+        gate.admit()
+        gate.admit(route="spare")
+        for job in gate.rung("spare"):
+            if job in rich:
+                gate.finish(job, 1)
+                started.add(job)
+            else:
+                gate.claim(job)  # a long answer
+        gate.now += 0.2
+    assert started == rich
+
+
+def test_a_retried_guest_goes_on_when_its_host_breaks(gate_of: Any) -> None:
+    """A guest is one until its end, also while it waits for another attempt."""
+    gate = gate_of()
+    gate.break_upstream()
+    job = gate.submit()
+    gate.admit()
+    gate.admit(route="spare")
+    gate.retry(job, Feedback("busy"), delay=0.01)
+    gate.now += 3
+    gate.sweep()
+    gate.break_upstream("spare")
+    gate.admit(route="spare")
+    assert gate.record(job)["route"] == "last"
 
 
 def test_a_redriven_job_starts_where_it_was_asked_for(gate_of: Any) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ops.local.server import EmbeddedServer
-from penstock import commands, keys, usage
+from penstock import Settings, commands, keys, usage
 from penstock.commands import Feedback, Used
 from penstock.errors import BudgetSpent, ConversationBusy
 from penstock.events import Cursor
@@ -510,6 +510,113 @@ def test_tenants_that_wake_up_together_have_their_turns_in_order(gate_of: Any) -
     assert order[:5] == [first, *others]
 
 
+def test_failing_is_no_way_to_the_front(gate_of: Any) -> None:
+    """A tenant whose jobs are all refused gets its share of starts, and no more."""
+    gate = gate_of(RouteOverrides(concurrency=20, requests_per_minute=60, burst=10))
+    jobs = gate.submit_many(10)
+    for _ in range(20):
+        gate.admit()
+        for job in gate.rung():
+            gate.finish(job, 500)
+        gate.now += 1
+    assert {gate.record(job)["state"] for job in jobs} == {"completed"}
+    gate.submit_many(200, "bad")
+    gate.submit_many(200, "good")
+    starts: Counter[str] = Counter()
+    for _ in range(240):
+        gate.admit()
+        for job in gate.rung():
+            tenant = gate.record(job)["tenant"]
+            starts[tenant] += 1
+            if tenant == "good":
+                gate.finish(job, 500)
+            else:
+                refused = commands.finish(job, gate.claim(job), JobState.FAILED, 2, {})
+                assert gate.run(refused).accepted
+        gate.now += 0.25
+    assert abs(starts["good"] - starts["bad"]) <= 3
+    assert starts["good"] > 20
+
+
+def make_suspect(gate: Gate, job: str) -> None:
+    """As if the job had lost its worker three times."""
+    record, redis = gate.record(job), gate.store.redis
+    redis.zrem(f"penstock:backlog:default:{record['tenant']}", job)
+    redis.hset(keys.job(job), "recoveries", 3)
+    redis.zadd(keys.suspects("default"), {job: record["created_at"]})
+
+
+def test_a_suspect_keeps_its_tenants_limits(gate_of: Any) -> None:
+    """A suspect takes nobody's turn, but no more than its tenant may, and nothing too late."""
+    gate = gate_of(
+        RouteOverrides(prices=EXPENSIVE),
+        {"one": Tenant(concurrency=1), "poor": Tenant(budget_day=1)},
+    )
+    gate.submit("one")
+    spent = gate.submit("poor", max_tokens=2)
+    gate.admit()
+    gate.finish(spent, 2, usd=2)
+    suspects = [gate.submit("one"), gate.submit("poor"), gate.submit("late", deadline=1)]
+    free = gate.submit("free")
+    for job in (*suspects, free):
+        make_suspect(gate, job)
+    gate.now += 5
+    gate.rung()
+    gate.admit()
+    assert gate.rung() == [free]
+    assert [gate.record(job)["state"] for job in suspects] == ["queued", "queued", "expired"]
+
+
+def test_limits_that_are_taken_back_hold_nobody(gate_of: Any, server: EmbeddedServer) -> None:
+    """Who waits at its own limit goes on when it is gone, also on a route that is no more."""
+    one, old = {"n": Tenant(concurrency=1)}, {"old": RouteOverrides()}
+    gate = Gate(server.url, RouteOverrides(), one, old)
+    first, second = gate.submit_many(2, "n", route="old")
+    gate.admit(route="old")
+    assert gate.rung("old") == [first]
+    gate.run(commands.apply(Settings.load(redis_url=server.url)))
+    gate.admit(route="old")
+    assert gate.rung("old") == [second]
+
+
+def test_a_suspect_is_not_starved(gate_of: Any) -> None:
+    """A large suspect on a busy route has its turn though small jobs would always fit before it."""
+    gate = gate_of(RouteOverrides(concurrency=50, tokens_per_minute=60_000))
+    gate.store.redis.hset(keys.gate("default"), "output_estimate", 7000)
+    suspect = gate.submit("s", max_tokens=7000)
+    make_suspect(gate, suspect)
+    gate.store.redis.hset(keys.gate("default"), "tokens_paid", f"{gate.now + 5.9:.6f}")
+    for _ in range(100):
+        gate.submit_many(20, max_tokens=200)
+        gate.admit()
+        rung = gate.rung()
+        if suspect in rung:
+            return
+        for job in rung:
+            gate.finish(job, 200)
+        gate.now += 0.25
+    pytest.fail("it never passed")
+
+
+def test_a_lost_workers_answer_is_charged(gate_of: Any) -> None:
+    """What was streamed before the worker died costs its tenant, as an estimate."""
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE), {"poor": Tenant(budget_day=1000)})
+    gate.now = datetime(2027, 1, 31, 12, tzinfo=UTC).timestamp()
+    job = gate.submit("poor")
+    gate.admit()
+    attempt = gate.claim(job)
+    said = '{"choices":[{"index":0,"delta":{"content":"' + "word " * 40 + '"}}]}'
+    assert gate.run(commands.append([job, attempt, 2, said, job, attempt, 3, said])) == []
+    gate.store.redis.zadd(keys.held("default"), {job: 1})
+    gate.sweep()
+    (row,) = usage.rows(
+        "poor", "2027-01-31", gate.store.redis.hgetall(keys.usage("poor", "2027-01-31"))
+    )
+    assert row.completion_tokens == pytest.approx(100, rel=0.3)  # 400 letters
+    assert row.usd == row.estimated_usd == row.completion_tokens
+    assert float(gate.store.redis.hget("penstock:tenant:poor", "day_usd")) == row.usd
+
+
 HOUR = 3600.0
 
 
@@ -596,6 +703,28 @@ def test_a_broken_upstream_is_left_alone_then_tried_by_one(gate_of: Any) -> None
     (probe,) = gate.rung()
     assert gate.finish(probe, 1).news == (("closed", ""),)
     assert gate.admit().breaker == "closed"
+
+
+def test_a_busy_probe_opens_the_breaker_again(gate_of: Any) -> None:
+    """Who cannot take the one probe gets no second one at once."""
+    gate = gate_of(RouteOverrides(concurrency=20))
+    gate.break_upstream()
+    gate.submit_many(20)
+    gate.now += 5.1
+    gate.admit()
+    (probe,) = gate.rung()
+    assert ("opened", "10") in gate.retry(probe, Feedback("busy"), delay=60).news
+    assert gate.admit().admitted == 0
+
+
+def test_an_upstream_that_is_down_slows_and_opens(gate_of: Any) -> None:
+    """A 503 that says nothing of when may be a balancer with nobody behind it."""
+    gate = gate_of(RouteOverrides(concurrency=20))
+    gate.submit_many(20)
+    gate.admit()
+    news = [gate.retry(job, Feedback("down"), delay=60).news for job in gate.rung()[:5]]
+    assert news[0] == (("slowed", "15"),)
+    assert news[4] == (("opened", "5"),)
 
 
 def test_an_answer_in_between_keeps_the_breaker_closed(gate_of: Any) -> None:

@@ -358,7 +358,10 @@ def test_a_server_that_lost_its_data_is_told_again(client: Client, start_worker:
 def test_a_deaf_worker_leaves(client: Client, start_worker: Started, settings: Settings) -> None:
     """Jobs wait, slots are free and nothing comes: the worker says so and exits non-zero."""
     worker = start_worker(PENSTOCK_WATCHDOG_TIMEOUT="1")
-    assert create(settings).control.cancel_consumer("chat.default", reply=True, timeout=5)
+    app = create(settings)
+    with app.connection_for_write() as connection:  # a pooled one may have been closed meanwhile
+        cancel = app.control.cancel_consumer
+        assert cancel("chat.default", reply=True, timeout=5, connection=connection)
     client.submit(MESSAGES)
     assert worker.wait(timeout=30) == EXIT_UNFIT
     assert "worker_deaf" in worker.log

@@ -3,12 +3,22 @@
 -- line like the fallback's own jobs.
 -- include: clock, gate, place, emit, data, record
 
+-- The guests that wait for the route; those whose tenant is at a limit of its own hold up nobody else.
+local function waiting_guests(route)
+  local parked, count = KEY.parked .. route, redis.call('SCARD', KEY.guests .. route)
+  if redis.call('EXISTS', parked) == 0 then return count end
+  for _, job in ipairs(redis.call('SMEMBERS', KEY.guests .. route)) do
+    if redis.call('ZSCORE', parked, redis.call('HGET', KEY.job .. job, 'tenant')) then count = count - 1 end
+  end
+  return count
+end
+
 -- As many jobs as may run there may wait there as guests: the others stay where they were asked for,
 -- in case that recovers first.
 local function room_for_guests(route, now)
   local gate = read_gate(route)
   if not gate or gate.open_until or gate.paused_until > now then return 0 end
-  return allowed_concurrency(gate, now) - redis.call('SCARD', KEY.guests .. route)
+  return allowed_concurrency(gate, now) - waiting_guests(route)
 end
 
 -- The first fallback that can take jobs, and how many; nil: none can. after: only those that come
@@ -31,6 +41,7 @@ end
 local function reroute(job, record, to, reason)
   local key = KEY.job .. job
   redis.call('SREM', KEY.guests .. record.route, job)
+  redis.call('ZREM', KEY.pressed .. record.route, job)
   redis.call('HSETNX', key, 'asked_route', record.route)
   redis.call('HSET', key, 'route', to, 'route_reason', reason)
   redis.call('SADD', KEY.guests .. to, job)
@@ -40,7 +51,6 @@ end
 -- score: the place in the line, which the job keeps.
 local function divert(job, record, to, reason, score, now)
   redis.call('ZREM', KEY.backlog .. record.route .. ':' .. record.tenant, job)
-  redis.call('ZREM', KEY.pressed .. record.route, job)
   reroute(job, record, to, reason)
   place(job, record, score)
   emit(job, record.attempt, next_n(job, record.attempt), 'queued', now,

@@ -62,14 +62,18 @@ local function slow_down(record, gate, retry_after, now)
   return news
 end
 
--- kind: "ok" it answered, "busy" it has no room, "broken" it failed, "" nothing is known.
+-- kind: "ok" it answered, "busy" it has no room, "broken" it failed, "down" it says that it cannot serve,
+-- and not for how long: both; "" nothing is known.
 -- Returns nil, or what changed and by how much, in turn, for the log. Call it while the job is held.
 local function feed_back(job, record, kind, retry_after, now)
   local gate = kind ~= '' and read_gate(record.route)
   if not gate then return nil end
-  if kind == 'busy' then return slow_down(record, gate, retry_after, now) end
-  if kind == 'broken' then return fail(record.route, job, gate, now) end
-  return succeed(record.route, gate)
+  if kind == 'ok' then return succeed(record.route, gate) end
+  local is_probe = gate.open_until and gate.probe == job
+  local news = kind == 'broken' and {} or slow_down(record, gate, retry_after, now)
+  local opened = (kind ~= 'busy' or is_probe) and fail(record.route, job, gate, now) or {}
+  for _, each in ipairs(opened) do news[#news + 1] = each end
+  return news
 end
 
 -- Retries have a budget, so that they cannot drown an upstream that struggles: so many a second, and
@@ -77,9 +81,10 @@ end
 local RETRIES, SHARE, AT_ONCE = 10, 0.2, 1
 local function retry_wait(route, now)
   local key = KEY.gate .. route
-  local f = redis.call('HMGET', key, 'first_rate', 'retries_paid')
+  local f = redis.call('HMGET', key, 'first_rate', 'retries_paid', 'first_at')
   local paid = math.max(tonumber(f[2] or 0), now)
-  local rate = RETRIES + SHARE * tonumber(f[1] or 0)
+  local fading = math.exp(-(now - tonumber(f[3] or now)) / FIRST_MEMORY)
+  local rate = RETRIES + SHARE * tonumber(f[1] or 0) * fading
   redis.call('HSET', key, 'retries_paid', stamp(paid + 1 / rate))
   return math.max(0, paid - now - AT_ONCE)
 end

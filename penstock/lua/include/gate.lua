@@ -38,6 +38,9 @@ local function allowed_concurrency(gate, now)
   return math.max(least, math.min(gate.concurrency, math.floor(share * gate.concurrency)))
 end
 
+-- The rate of first attempts is of so many seconds, about.
+local FIRST_MEMORY = 10
+
 local function breaker_of(gate, now)
   if not gate.open_until then return 'closed' end
   return gate.open_until > now and 'open' or 'half open'

@@ -1,8 +1,8 @@
 -- Publishes the limits of tenants and routes, so that the gates obey them from now on.
 --
 -- at: where in ARGV stands how many tenants have limits; then for each: name, limits (see
--- tenant.lua), endpoint (see report.lua) or ""; then for each route: name, how many fields, and for each field of its gate: name,
--- value. What a gate should know and is not told is "".
+-- tenant.lua), endpoint (see report.lua) or ""; then for each route: name, how many fields, and for
+-- each field of its gate: name, value. What a gate should know and is not told is "".
 local function publish(at)
   local routes = at + 1 + 3 * tonumber(ARGV[at])
   redis.call('DEL', KEY.limits, KEY.endpoints)
@@ -16,9 +16,11 @@ local function publish(at)
     redis.call('SADD', KEY.routes, ARGV[at])
     redis.call('HSET', gate, unpack(ARGV, at + 2, last))
     for _, field in ipairs({ 'model', 'url' }) do redis.call('HSETNX', gate, field, '') end
-    for _, tenant in ipairs(redis.call('ZRANGE', KEY.parked .. ARGV[at], 0, -1)) do
-      redis.call('ZADD', KEY.parked .. ARGV[at], 0, tenant)  -- its limits may be others now
-    end
     at = last + 1
+  end
+  for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do  -- also those that are named no more
+    for _, tenant in ipairs(redis.call('ZRANGE', KEY.parked .. route, 0, -1)) do
+      redis.call('ZADD', KEY.parked .. route, 0, tenant)  -- its limits may be others now
+    end
   end
 end

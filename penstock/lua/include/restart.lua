@@ -14,6 +14,7 @@ local function restart(job, record, now, reason, delay, score, used)
   settle(job, record, now, used)
   account(record, used, false, now)
   redis.call('ZREM', KEY.held .. record.route, job)
+  if record.asked_route then redis.call('SADD', KEY.guests .. record.route, job) end
   if record.deadline ~= '' then redis.call('ZADD', KEY.deadlines, record.deadline, job) end
   if delay > 0 then
     redis.call('HSET', KEY.job .. job, 'state', 'scheduled', 'waiting_since', stamp(retry_at))

@@ -33,7 +33,10 @@ local function settle(job, record, now, used)
     shift(KEY.gate .. record.route, 'tokens_paid', over * gate.tokens.interval)
     window_add(record.route, record.admitted_at, over, now)
   end
-  shift_turn(record.route, record.tenant, (tokens - record.charged) / limits.weight)
+  -- An attempt that ran and told nothing costs its turn what such jobs use: failing is no way to the
+  -- front of the line.
+  local turn = (used or record.state ~= 'running') and tokens or record.charged
+  shift_turn(record.route, record.tenant, (turn - record.charged) / limits.weight)
   redis.call('HDEL', KEY.job .. job, 'reserved', 'charged', 'reserved_usd')
   redis.call('SREM', KEY.running .. record.tenant, job)
   if not is_limited(limits) then return end
