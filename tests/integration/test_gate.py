@@ -34,6 +34,7 @@ TENANTS = {
     "light": Tenant(weight=1),
     "heavy": Tenant(weight=3),
     "narrow": Tenant(concurrency=2, requests_per_minute=20, burst=10),
+    "poor": Tenant(tokens_per_minute=6000, budget_day=0.002),
 }
 
 
@@ -67,7 +68,7 @@ class Ledger:
 
 
 class GateLife(RuleBasedStateMachine):
-    """Jobs of three tenants on two routes, answers of any length, whatever fails, and time."""
+    """Jobs of four tenants on two routes, answers of any length, whatever fails, and time."""
 
     server: EmbeddedServer
 
@@ -83,10 +84,10 @@ class GateLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever waits passes in the end: nothing is lost, and nothing leaks."""
-        for _ in range(400):
+        for number in range(400):
             if not self.live:
                 break
-            self.gate.now += 5
+            self.gate.now += 86_400 if number == 200 else 5  # budgets begin anew
             self.sweep()
             self.admit()
             for job in self.held():
@@ -255,9 +256,13 @@ class GateLife(RuleBasedStateMachine):
         is_over = float(record.get("deadline", "inf")) <= self.gate.now
         return is_over and record["state"] == "admitted"
 
-    @rule(data=st.data())
-    def lose_worker(self, data: st.DataObject) -> None:
-        if job := self.runnable(data):
+    @rule(times=st.sampled_from([1, 1, 3, 4]), data=st.data())
+    def lose_worker(self, times: int, data: st.DataObject) -> None:
+        """Once, or again and again until the job is a suspect, or has failed."""
+        job = self.runnable(data)
+        for _ in range(times):
+            if job not in self.held() or self.is_late(job):
+                return
             self.gate.claim(job)
             self.renew()
             route = self.gate.record(job)["route"]
@@ -266,6 +271,8 @@ class GateLife(RuleBasedStateMachine):
             self.passed[job].tokens = 0
             if self.gate.record(job)["state"] == "failed":
                 self.end(job)
+                return
+            self.admit()
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -301,6 +308,24 @@ class GateLife(RuleBasedStateMachine):
         owners = Counter(self.tenant[job] for job in held)
         for tenant in TENANTS:
             assert self.gate.store.redis.scard(keys.CATALOGUE["running"] + tenant) == owners[tenant]
+
+    @invariant()
+    def reservations_add_up(self) -> None:
+        """A window's sum is that of its half seconds, and a budget holds what is reserved of it."""
+        for route in ROUTES:
+            steps = self.gate.store.redis.hgetall(keys.CATALOGUE["window"] + route)
+            total = int(steps.pop(b"sum", 0))
+            steps.pop(b"from", None)
+            assert total == sum(map(int, steps.values()))
+        poor = [self.gate.record(job) for job in self.held() if self.tenant[job] == "poor"]
+        today = datetime.fromtimestamp(self.gate.now, UTC).date()
+        reserved = sum(
+            float(record["reserved_usd"])
+            for record in poor
+            if datetime.fromtimestamp(float(record["admitted_at"]), UTC).date() == today
+        )
+        spent = self.gate.store.redis.hget("penstock:tenant:poor", "day_usd")
+        assert float(spent or 0) >= reserved - 1e-9
 
     @invariant()
     def every_job_is_in_one_place(self) -> None:
