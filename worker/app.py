@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
 import signal
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -26,15 +25,18 @@ from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
 from worker import tasks, telemetry
 from worker.attempt import Attempts
+from worker.changes import Changes
 from worker.dispatch import CELERY_VERSION, Application, make_app, queue_of, render_template
-from worker.keeper import Keeper
+from worker.keeper import ROUND, Keeper
 from worker.leases import Leases
+from worker.loops import Loops
 from worker.outbox import Deliveries
 from worker.pace import Pace
 from worker.pool import AsyncioPool
 from worker.relay import Relay
 from worker.routes import Routes
 from worker.upstream.client import Upstream
+from worker.watchdog import Watchdog
 from worker.webhooks import Courier
 
 EXIT_UNFIT = 75
@@ -83,17 +85,19 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         )
         deliveries = Deliveries(settings, store, courier)
         attempts = Attempts(routes, store, upstream, relay, pace, leases, deliveries.wake)
-        keeper = Keeper(
-            store, leases, attempts, routes, settings.follow_applied, partial(_consume, pool),
-            loops.begin, lambda: pool.free, settings.watchdog_timeout, leave,
-        )  # fmt: skip
+        changes = Changes(store, routes, settings.follow_applied)
+        keeper = Keeper(store, leases, routes, changes, loops, partial(_consume, pool))
+        watchdog = Watchdog(
+            store, attempts, routes, lambda: pool.free, settings.watchdog_timeout, leave
+        )
         routes.version = await store.run(routes.registration)
         telemetry.log(
             "worker_started", routes=routes.served, concurrency=pool.limit, server=settings.safe_url
         )
         _collect_less()
         loops.begin(relay.run())
-        loops.begin(keeper.every("webhooks", 0, deliveries.run))
+        loops.every("webhooks", 0, deliveries.run)
+        loops.every("watchdog", ROUND, watchdog.look)
         keeper.start()
         try:
             yield attempts
@@ -102,41 +106,6 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             await deliveries.close()
             await upstream.close()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
-
-
-class Loops:
-    """The background loops of a process.
-
-    Args:
-        on_death: called when one ends by an error: a worker without its relay or its keeper is
-            worse than none.
-    """
-
-    def __init__(self, on_death: Callable[[], None]) -> None:
-        self._on_death = on_death
-        self._loops: list[asyncio.Task[None]] = []
-
-    def begin(self, loop: Coroutine[Any, Any, None]) -> None:
-        """Run one more."""
-        task = asyncio.create_task(loop)
-        task.add_done_callback(self._on_end)
-        self._loops.append(task)
-
-    async def end(self) -> None:
-        """Cancel them until they have ended.
-
-        Once is not enough: Python 3.11's `wait_for`, which redis-py uses, forgets a cancellation
-        that comes just when what it waits for is done.
-        """
-        while running := [loop for loop in self._loops if not loop.done()]:
-            for loop in running:
-                loop.cancel()
-            await asyncio.wait(running, timeout=0.2)
-
-    def _on_end(self, loop: asyncio.Task[None]) -> None:
-        if not loop.cancelled() and (error := loop.exception()):
-            telemetry.log("loop_died", error=repr(error), exc_info=error)
-            self._on_death()
 
 
 def _consume(pool: AsyncioPool, route: str) -> None:
