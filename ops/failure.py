@@ -89,7 +89,7 @@ def _unexpected(error: Exception) -> int:
 def _debugging() -> bool:
     try:
         return Settings.load().log_level == "debug"
-    except PenstockError:
+    except Exception:  # it may be what has failed already
         return False
 
 

@@ -15,9 +15,13 @@ from typing import Any, NamedTuple, TypeAlias, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 
 Place: TypeAlias = tuple[str | int, ...]
 """The names of tables and fields that lead to a value, and its number where it is in a list."""
+
+_OWN_TYPES = frozenset(get_args(ErrorType))
+"""Kinds of mistakes that pydantic knows by name."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 TENANT_NAME = rf"^\*$|{NAME}"
@@ -61,7 +65,11 @@ def details(error: ValidationError) -> Iterator[InitErrorDetails]:
     """What an error is made of, to raise it again together with more."""
     for found in error.errors(include_url=False):
         context = found.get("ctx", {})
-        kind = wrong(**context) if found["type"] == KIND else found["type"]
+        kind: str | PydanticCustomError = found["type"]
+        if kind == KIND:
+            kind = wrong(**context)
+        elif kind not in _OWN_TYPES:  # a validator's own: pydantic does not know it by name
+            kind = PydanticCustomError("value", "{text}", {"text": found["msg"]})
         yield InitErrorDetails(type=kind, loc=found["loc"], input=found["input"], ctx=context)
 
 

@@ -56,7 +56,8 @@ container engines hand out secrets."""
 Name = Annotated[str, StringConstraints(pattern=mistake.NAME)]
 """A route's or tenant's name: it becomes part of Redis keys and of a Celery queue's name."""
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""The largest keeps sums of many exact in the scripts, whose numbers are floats."""
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False, description="USD")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -152,7 +152,10 @@ async def leaks(ledger: Ledger) -> dict[str, Any]:
 
 
 async def _window_error(ledger: Ledger) -> int:
-    """Tokens by which the last minute's window differs from what its jobs used."""
+    """Tokens by which the last minute's window differs from what its jobs used.
+
+    Beyond their answers it may hold what lost workers had streamed, as far as that was charged.
+    """
     redis = ledger.client.store.redis
     window = await redis.hgetall(keys.CATALOGUE["window"] + "default")
     if not window:
@@ -165,8 +168,20 @@ async def _window_error(ledger: Ledger) -> int:
         used[step] += usage.get("total_tokens", 0)
     seconds, _ = await redis.time()
     young = [step for step in counted if (step + 1) * STEP > seconds - WINDOW + 2]
-    wrong = sum(abs(counted[step] - used[step]) for step in young)
-    return wrong + abs(int(window[b"sum"]) - sum(counted.values()))
+    missing = sum(max(0, used[step] - counted[step]) for step in young)
+    beyond = sum(counted[step] - used[step] for step in young) + missing
+    lost = max(0, beyond - (await _charged(ledger) - sum(used.values())))
+    return missing + lost + abs(int(window[b"sum"]) - sum(counted.values()))
+
+
+async def _charged(ledger: Ledger) -> int:
+    """Tokens that the tenant was charged with, on all days."""
+    redis = ledger.client.store.redis
+    kinds = ("default prompt_tokens", "default completion_tokens")
+    total = 0
+    async for day in redis.scan_iter(keys.usage("default", "*")):
+        total += sum(int(tokens or 0) for tokens in await redis.hmget(day, kinds))
+    return total
 
 
 async def _budget_error(ledger: Ledger) -> float:

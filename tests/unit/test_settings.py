@@ -214,6 +214,9 @@ BAD_FILES = [
     ("[tenants.a]\nbudget_month = 1\n[routes.fast]\nurl = 'http://x'",
      ":3: routes.fast.prices: is missing"),
     ("model = 'x'\n[tenants.a]\nbudget_month = 1", ": routes.default.prices: is missing"),
+    ("\nwebhook_allow = ['10.0.0.1/8']", ":2: webhook_allow.0: value is not a valid IPv4 or IPv6"),
+    ("[routes.fast]\nconcurrency = 99999999999999999999",
+     ":2: routes.fast.concurrency: must be 1000000000 or less; give a smaller number"),
 ]  # fmt: skip
 
 
