@@ -17,6 +17,7 @@ from penstock.commands import register
 from penstock.store import Store
 from tests.gateways import GatewayThread
 from tests.processes import WorkerProcess
+from tests.terminal import CommandLine
 from worker.dispatch import CELERY_VERSION, render_template
 
 
@@ -76,6 +77,15 @@ def client(settings: Settings) -> Iterator[Client]:
     """A client on the empty server."""
     with Client(settings) as client:
         yield client
+
+
+@pytest.fixture
+def cli(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    """Commands on the empty server."""
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", settings.server_url)
+    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture

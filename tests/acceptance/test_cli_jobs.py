@@ -28,15 +28,6 @@ COMPLETION = {
 
 
 @pytest.fixture
-def cli(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    """Commands on the empty server."""
-    monkeypatch.setenv("PENSTOCK_REDIS_URL", settings.server_url)
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def body(tmp_path: Path) -> Path:
     """A body that scripts the simulator's answer."""
     path = tmp_path / "body.json"

@@ -32,15 +32,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    """Commands on the empty server."""
-    monkeypatch.setenv("PENSTOCK_REDIS_URL", settings.server_url)
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def apply(cli: CommandLine, config: Path) -> Apply:
     """Write penstock.toml and apply it."""
 

@@ -18,15 +18,6 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture
-def cli(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    """Commands on the empty server."""
-    monkeypatch.setenv("PENSTOCK_REDIS_URL", settings.server_url)
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def busy(settings: Settings, store: Store, client: Client) -> None:
     """A route with all of its three jobs at a time, and seven that wait; and an idle one."""
     default = RouteOverrides(concurrency=3, requests_per_minute=600, tokens_per_minute=100_000)

@@ -1,6 +1,6 @@
 -- Appends one event to a job's feed and publishes the same bytes.
--- data: JSON text. Returns the event, as JSON; false where the feed has this id or a later one: the event is already
--- there, because a client sent its command again, or a newer attempt has taken over.
+-- data: JSON text. Returns the event, as JSON; false where the feed has this id or a later one: the
+-- event is there, because a client sent its command again, or a newer attempt has taken over.
 local function emit(job, attempt, n, kind, time, data)
   local feed = KEY.feed .. job
   local id = attempt .. '-' .. n
