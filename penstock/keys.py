@@ -1,7 +1,7 @@
 """Every Redis key and channel: its type, its fields, how long it lives.
 
-The scripts get this same catalogue as a Lua table in front of their source (see scripts.py),
-so a key's name stands here and nowhere else.
+The scripts get their keys from this same catalogue (see scripts.py), so a key's name stands here
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CATALOGUE = {
     # ZSET of the tenants with waiting jobs, by virtual time: <route>.
     "turns": PREFIX + "turns:",
     # ZSET of the tenants that were served lately, by the virtual time their last job ended:
-    # <route>. Those that lie behind the gate's own virtual time are dropped.
+    # <route>. Those that lie behind the gate's own virtual time are dropped by the sweep.
     "served": PREFIX + "served:",
     # ZSET of the tenants with waiting jobs that are at their own limits: <route>. By the time from
     # which their next job may pass; +inf where one of their running jobs must end first.
@@ -72,8 +72,8 @@ CATALOGUE = {
     # lease): <route>. Its size is the concurrency in use.
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
-    #   concurrency, concurrency_min, requests, tokens (rates, see limits.py), requests_per_minute,
-    #   tokens_per_minute, price_input, price_output (USD a token), fallback (routes),
+    #   about (a sentence), concurrency, concurrency_min, requests, tokens (rates, see limits.py),
+    #   requests_per_minute, tokens_per_minute, price_input, price_output (USD a token), fallback (routes),
     #   service_tiers (both separated by spaces), model, url: as the settings say. virtual_time,
     #   joined (the turn of the tenant that woke up last), suspect (the one that was admitted last),
     #   requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate, output_mean,

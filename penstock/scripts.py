@@ -1,7 +1,8 @@
 """Loads the scripts in lua/: one transition a file.
 
-A script is its file, with the catalogue of keys in front of it as the Lua table `KEY`, and with
-the pieces that its line `-- include: a, b` names (and those that they name) from lua/include/.
+A script is its file, with the pieces that its line `-- include: a, b` names (and those that they
+name) from lua/include/. What it calls `KEY.job` is that key of the catalogue: a constant, because a
+table would be made anew at every call.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from penstock.keys import CATALOGUE
 
+_KEY = re.compile(r"\bKEY\.(\w+)")
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
 _LUA = files("penstock") / "lua"
 
@@ -30,9 +32,8 @@ class Script(NamedTuple):
 def load(name: str) -> Script:
     """The script of lua/<name>.lua with everything it includes."""
     shebang, _, body = (_LUA / f"{name}.lua").read_text().partition("\n")
-    keys = ", ".join(f"{key} = '{value}'" for key, value in CATALOGUE.items())
-    pieces = [shebang, f"local KEY = {{ {keys} }}", *_included(body, []), body]
-    source = "\n".join(pieces)
+    text = "\n".join([shebang, *_included(body, []), body])
+    source = _KEY.sub(lambda found: f"'{CATALOGUE[found[1]]}'", text)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

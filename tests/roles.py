@@ -123,7 +123,7 @@ def _role(scripts: Iterable[str], commands: set[str], keys: set[str], *, feeds: 
     for source in (load(name).source for name in scripts):
         role.commands.update(_commands(source))
         role.keys.update(_pattern(name) for name in _named(source) if name != "control")
-        if "KEY.control" in source:
+        if "control" in _named(source):
             role.channels.add(CATALOGUE["control"])
     return role
 
@@ -136,12 +136,11 @@ def _commands(source: str) -> set[str]:
 def _named(source: str) -> set[str]:
     """The keys that a script builds, and those that its header says it is given."""
     header = "\n".join(re.findall(r"^-- KEYS((?:.*\n)(?:--   .*\n)*)", source, re.MULTILINE))
-    given = {name for name in CATALOGUE if re.search(rf"\d  ?{name}\b", header)}
-    return (
-        given
-        | ({"queue"} if "queue of the route" in header else set())
-        | (set(re.findall(r"\bKEY\.(\w+)", source)) & set(CATALOGUE))
-    )
+    return {
+        name
+        for name, key in CATALOGUE.items()
+        if f"'{key}'" in source or re.search(rf"\d  ?{name}\b", header)
+    } | ({"queue"} if "queue of the route" in header else set())
 
 
 def _pattern(name: str) -> str:

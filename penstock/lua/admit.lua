@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, data, ring, gate, tenant, window, budget, record, conclude, traffic, expect
+-- include: clock, ring, gate, tenant, window, budget, place, traffic, expect
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -21,6 +21,7 @@ local template = redis.call('HGET', KEY.dispatch, 'template')
 if not gate or not template then return {'unready'} end
 
 local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
+local now_text = stamp(now)
 local allowed = allowed_concurrency(gate, now)
 local in_window = gate.tokens_per_minute and window_total(route, now)
 local first_attempts, tenants = 0, {}
@@ -62,7 +63,7 @@ end
 local LOOKED_AT, AT_ONCE = 200, 0.001
 
 local function unpark()
-  local due = redis.call('ZRANGE', KEYS[6], '-inf', stamp(now), 'BYSCORE', 'LIMIT', 0, LOOKED_AT)
+  local due = redis.call('ZRANGE', KEYS[6], '-inf', now_text, 'BYSCORE', 'LIMIT', 0, LOOKED_AT)
   for _, name in ipairs(due) do
     redis.call('ZREM', KEYS[6], name)
     join_turns(route, name)
@@ -91,7 +92,7 @@ end
 
 local function admit(job, name, expected)
   local record, rings = KEY.job .. job, expected.rings + 1
-  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', stamp(now), 'rings', rings,
+  redis.call('HSET', record, 'state', 'admitted', 'admitted_at', now_text, 'rings', rings,
     'first_ring', rings, 'reserved', expected.tokens, 'charged', expected.charge)
   if expected.tier then
     redis.call('HSET', record, 'tier', expected.tier.name, 'tier_reason', expected.tier_reason)
@@ -119,9 +120,10 @@ local function is_too_late(expected)
   return expected.deadline and now + gate.quickest > expected.deadline
 end
 
-local function expire(job)
-  local record = read_record(job)
-  conclude(job, record, 'expired', next_n(job, record.attempt), now, expired_data(record.deadline))
+-- The next sweep ends it: all that takes would make this script twice as long.
+local function expire(job, line)
+  redis.call('ZREM', line, job)
+  redis.call('ZADD', KEY.deadlines, now_text, job)
 end
 
 -- Lets the first job of the tenant whose turn it is through. Returns "admitted", "again" (the turn
@@ -138,7 +140,7 @@ local function serve()
   end
   local expected = expect(jobs[1], gate, now)
   if is_too_late(expected) then
-    expire(jobs[1])
+    expire(jobs[1], backlog)
     return 'again'
   end
   local wait = route_wait(expected)
@@ -163,7 +165,7 @@ local function serve_suspect()
     local name, expected = redis.call('HGET', KEY.job .. job, 'tenant'), expect(job, gate, now)
     expected.charge = 0
     if is_too_late(expected) then
-      expire(job)
+      expire(job, KEY.suspects .. route)
     elseif not blocked_until(name, expected) then
       local wait = route_wait(expected)
       if wait > 0 then return wait end
@@ -189,8 +191,7 @@ local function remember(admitted)
   local fading = math.exp(-(now - gate.first_at) / FIRST_MEMORY)
   redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
     'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid),
-    'first_at', stamp(now), 'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', stamp(virtual_now(route)))  -- these have no lead
+    'first_at', now_text, 'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
   count_traffic(route, now, 'admitted', admitted)
 end
 

