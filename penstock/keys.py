@@ -73,13 +73,13 @@ CATALOGUE = {
     "held": PREFIX + "held:",
     # HASH, a route as its workers published it, and its gate: <route>.
     #   about (a sentence), concurrency, concurrency_min, requests, tokens (rates, see limits.py),
-    #   requests_per_minute, tokens_per_minute, price_input, price_output (USD a token),
-    #   fallback (routes), service_tiers (both separated by spaces), model, url: as the settings say. virtual_time,
-    #   joined (the turn of the tenant that woke up last), suspect (the one that was admitted last),
-    #   requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate, output_mean,
-    #   tokens_mean (tokens), quickest, seconds_mean (seconds), first_rate, first_at (first attempts
-    #   a second), cut_at, cut_from (concurrency), paused_until, failures, open_until, opened (how
-    #   often in a row), probe (the job that tries a broken upstream)
+    #   requests_per_minute, tokens_per_minute, price_input, price_output (USD a token), fallback
+    #   (routes), service_tiers (both separated by spaces), model, url: as the settings say.
+    #   virtual_time, joined (the turn of the tenant that woke up last), suspect (the one that was
+    #   admitted last), requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate,
+    #   output_mean, tokens_mean (tokens), quickest, seconds_mean (seconds), first_rate, first_at
+    #   (first attempts a second), cut_at, cut_from (concurrency), paused_until, failures,
+    #   open_until, opened (how often in a row), probe (the job that tries a broken upstream)
     "gate": PREFIX + "gate:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
