@@ -85,8 +85,9 @@ CATALOGUE = {
     "routes": PREFIX + "routes",
     # HASH, how to ring a worker: template (a Celery message), celery (the version that made it).
     "dispatch": PREFIX + "dispatch",
-    # HASH, what `penstock routes apply` published last: version (a token), publication (the routes
-    # and tenants as JSON: see publication.py). Workers take it up when it changes.
+    # HASH, what `penstock routes apply` published last: version (a token), earlier (versions),
+    # publication (the routes and tenants as JSON: see publication.py). Workers take it up when it
+    # changes.
     "applied": PREFIX + "applied",
     # LIST, Celery's own queue of a route's admitted jobs: <route>. kombu adds PREFIX.
     "queue": PREFIX + "chat.",

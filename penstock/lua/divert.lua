@@ -38,6 +38,13 @@ local function send_in_turn()
   end
 end
 
+-- Suspects run one by one, so a fallback takes the next one when none waits there.
+local function send_suspect()
+  local first, to = redis.call('ZRANGE', KEY.suspects .. route, 0, 0, 'WITHSCORES'), fallback_of(gate, now)
+  if #first == 0 or not to or redis.call('EXISTS', KEY.suspects .. to) == 1 then return end
+  go(first[1], read_record(first[1]), to, 'breaker_open', first[2])
+end
+
 -- Guests leave a route that breaks too; its own jobs wait there.
 local function send_guests_on()
   for _, job in ipairs(redis.call('SRANDMEMBER', KEY.guests .. route, most)) do
@@ -81,7 +88,10 @@ local function look_at_deadlines()
 end
 
 if gate.open_until then
-  if gate.fallback ~= '' then send_in_turn() end
+  if gate.fallback ~= '' then
+    send_suspect()
+    send_in_turn()
+  end
   send_guests_on()
 end
 if gate.fallback ~= '' then look_at_deadlines() end

@@ -54,8 +54,8 @@ end
 local function is_full(tenant)
   local most = limits_for(tenant).max_waiting
   if most == 0 then return false end
-  local unfinished = redis.call('SCARD', KEY.unfinished .. tenant)
-  return unfinished - redis.call('SCARD', KEY.running .. tenant) >= most
+  local unfinished, running = KEY.unfinished .. tenant, KEY.running .. tenant
+  return redis.call('SCARD', unfinished) - redis.call('SINTERCARD', 2, unfinished, running) >= most
 end
 
 local over = {}

@@ -24,6 +24,7 @@ local score = record.arrival
 if handback then
   redis.call('HINCRBY', KEYS[1], 'excused', 1)
   score = front(record)
+  if ARGV[6] == '' then record.state = 'admitted' end  -- nothing came of it: it costs no turn
 else
   delay = math.max(delay, retry_wait(record.route, now))
 end

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from penstock.events import Event
 from tests.acceptance.fleet import Program
 from tests.acceptance.ledger import Ledger
 
@@ -35,10 +34,13 @@ class Recovery(NamedTuple):
 
     Attributes:
         noticed: seconds from the kill to its `restarted`, None where no text was out yet.
-        running: seconds from the kill to its next `started`.
+        freed: seconds from the kill until what the job held of its limits was given back; where it
+            was given back more than once, so that its record no longer tells, as `running`.
+        running: seconds from the kill to its next `started`, the wait for its limits included.
     """
 
     noticed: float | None
+    freed: float
     running: float
 
 
@@ -48,19 +50,23 @@ def recoveries(ledger: Ledger, kills: Iterable[Kill]) -> list[Recovery]:
         found
         for kill in kills
         for line in kill.worker.logged("job_claimed")
-        if (found := _recovery(ledger.feeds[line["job"]], line["attempt"], kill.at))
+        if (found := _recovery(ledger, line["job"], line["attempt"], kill.at))
     ]
 
 
-def _recovery(feed: Sequence[Event], attempt: int, killed_at: float) -> Recovery | None:
+def _recovery(ledger: Ledger, job: str, attempt: int, killed_at: float) -> Recovery | None:
     """None where this attempt did not run at the kill, or no other followed it."""
+    feed, record = ledger.feeds[job], ledger.records[job]
     own = [event for event in feed if event.cursor.attempt == attempt]
     later = [event for event in feed if event.cursor.attempt > attempt]
     if not own or not later or not own[0].time <= killed_at < later[0].time:
         return None
     last = feed[-len(later) - 1]
     noticed = last.time - killed_at if last.type == "restarted" else None
-    return Recovery(noticed, later[0].time - killed_at)
+    running = later[0].time - killed_at
+    is_told = record.get("recoveries") == "1" == record.get("excused")
+    freed = float(record["waiting_since"]) - killed_at if is_told else running
+    return Recovery(noticed, freed, running)
 
 
 @asynccontextmanager

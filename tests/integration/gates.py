@@ -130,6 +130,13 @@ class Gate:
         lines = [f"{keys.CATALOGUE['backlog']}{route}:{tenant}" for tenant in tenants]
         return {job.decode() for line in lines for job in self.store.redis.zrange(line, 0, -1)}
 
+    def make_suspect(self, job: str) -> None:
+        """As if a waiting job had lost its worker three times."""
+        record = self.record(job)
+        self.store.redis.zrem(f"{keys.CATALOGUE['backlog']}default:{record['tenant']}", job)
+        self.store.redis.hset(keys.job(job), "recoveries", 3)
+        self.store.redis.zadd(keys.suspects("default"), {job: record["created_at"]})
+
     def break_upstream(self, route: str = "default") -> None:
         """Leave a route's breaker as five failures in a row do."""
         broken = {"open_until": self.now + 5, "opened": 1}

@@ -246,6 +246,10 @@ def test_a_repeated_call_changes_nothing(
     once = state_of(store)
     store.run(first)
     assert state_of(store) == once
+    store.run(commands.apply(settings.applying({"default": RouteOverrides(concurrency=6)}, {})))
+    twice = state_of(store)
+    store.run(first)
+    assert state_of(store) == twice
 
 
 def test_the_publication_holds_no_token(

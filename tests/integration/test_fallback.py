@@ -65,6 +65,24 @@ def test_a_broken_routes_jobs_go_to_its_fallback(gate_of: Any) -> None:
     assert gate.waiting("default", route="spare") == set(jobs[3:6])
 
 
+def test_suspects_leave_a_broken_route_one_by_one(gate_of: Any) -> None:
+    """A fallback takes a job that may be what kills workers, and the next one when that runs."""
+    gate = gate_of()
+    suspects = gate.submit_many(2)
+    for job in suspects:
+        gate.make_suspect(job)
+    gate.break_upstream()
+    gate.admit()
+    gate.admit()
+    assert gate.admit(route="spare").admitted == 1
+    assert gate.rung("spare") == suspects[:1]
+    gate.admit()
+    assert gate.admit(route="spare").admitted == 0  # one at a time there too
+    gate.finish(suspects[0], 10)
+    gate.admit(route="spare")
+    assert gate.rung("spare") == suspects[1:]
+
+
 def test_what_did_not_leave_runs_where_it_was_asked_for(gate_of: Any) -> None:
     """When the breaker closes, the jobs that still wait for the route run on it."""
     gate = gate_of(RouteOverrides(concurrency=5, fallback=("spare",)))

@@ -51,6 +51,7 @@ end
 -- score: the place in the line, which the job keeps.
 local function divert(job, record, to, reason, score, now)
   redis.call('ZREM', KEY.backlog .. record.route .. ':' .. record.tenant, job)
+  redis.call('ZREM', KEY.suspects .. record.route, job)
   reroute(job, record, to, reason)
   place(job, record, score)
   emit(job, record.attempt, next_n(job, record.attempt), 'queued', now,
