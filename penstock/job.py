@@ -338,7 +338,7 @@ class JobRecord(BaseModel):
     where that is a fallback, `asked_route` is the one it was submitted to and `route_reason` why it
     is not there: `breaker_open`, `deadline` or `attempts_failed`. `tier` is what the upstream was
     asked for last, and `tier_reason` why: `asked`, `cheapest` or `deadline`; None on a route that
-    has no tiers.
+    has no tiers. `answered_tier` is the one that the answer named.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -384,6 +384,13 @@ class JobRecord(BaseModel):
         given.setdefault("available_at", given["created_at"])
         given["available_at"] = given.get("waiting_since", given["available_at"])
         return cls.model_validate({**given, "id": id_, "outcome": outcome})
+
+    @property
+    def answered_tier(self) -> str | None:
+        """The service tier that the answer says it came in, which is the one charged."""
+        data = self.outcome or {}
+        tier = (data.get("completion") or data).get("service_tier")
+        return tier if isinstance(tier, str) else None
 
     @property
     def counted_attempt(self) -> int:

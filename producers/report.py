@@ -100,6 +100,7 @@ def facts(record: JobRecord, outlook: Outlook | None, now: float) -> list[tuple[
         ("waits as", in_words(outlook) if outlook else None),
         ("route", _route(record)),
         ("tier", record.tier and f"{record.tier} ({record.tier_reason})"),
+        ("answered in tier", record.answered_tier),
         ("tenant", record.tenant),
         ("priority", record.priority),
         ("created", _ago(record.created_at, now)),

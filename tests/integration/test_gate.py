@@ -19,6 +19,7 @@ from penstock import Settings, commands, keys, usage
 from penstock.commands import Feedback, Used
 from penstock.errors import BudgetSpent, ConversationBusy
 from penstock.events import Cursor
+from penstock.limits import TOKENS_AT_ONCE
 from penstock.settings import Prices, RouteOverrides, Tenant
 from penstock.state import JobState
 from tests.integration.gates import MINUTE, Gate
@@ -424,6 +425,23 @@ def test_all_of_a_limit_is_used_and_no_more(
     assert max(unit * len(ledger.within(now)) for now in moments) <= allowance
 
 
+def test_a_tenant_uses_all_its_tokens_and_no_more(gate_of: Any) -> None:
+    """A tenant passes as many tokens as it may in a minute, and holds no other up meanwhile."""
+    gate = gate_of(RouteOverrides(concurrency=50), {"small": Tenant(tokens_per_minute=6000)})
+    passed, others = 0, 0
+    gate.submit_many(400, "small", max_tokens=100)
+    for _ in range(3 * 60):
+        other = gate.submit()
+        gate.admit()
+        for job in gate.rung():
+            gate.finish(job, 100)
+            passed += job != other
+            others += job == other
+        gate.now += 1
+    assert 3 * 60 * 0.97 <= passed <= 3 * 60 * (1 + TOKENS_AT_ONCE)
+    assert others == 3 * 60
+
+
 def test_a_job_larger_than_the_limit_runs_alone(gate_of: Any) -> None:
     """It passes when nothing else was let through for a minute, and then nothing else does."""
     gate = gate_of(RouteOverrides(tokens_per_minute=1000))
@@ -656,6 +674,8 @@ def test_a_lost_workers_answer_is_charged(gate_of: Any) -> None:
 
 
 HOUR = 3600.0
+LARGEST = 2000
+"""Tokens."""
 
 
 @given(arrivals=st.lists(st.tuples(st.floats(0, 5 * HOUR), st.integers(0, 9)), max_size=12))
@@ -675,6 +695,32 @@ def test_nothing_starves(gate_of: Any, arrivals: list[tuple[float, int]]) -> Non
     for (earlier, first), (later, second) in itertools.pairwise(order):
         assert earlier - first * HOUR <= later - second * HOUR
         assert earlier - later <= 9 * HOUR
+
+
+@given(
+    weights=st.lists(st.integers(1, 8), min_size=2, max_size=4),
+    sizes=st.lists(st.integers(1, LARGEST), min_size=40, max_size=40),
+)
+@hypothesis_settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_tenant_lags_behind_another(gate_of: Any, weights: list[int], sizes: list[int]) -> None:
+    """Of two that wait, neither is served more by weight than the other, but for a job of each.
+
+    It is the bound of start-time fair queueing (Goyal, Vin and Cheng, 1996, theorem 1).
+    """
+    tenants = {f"t{number}": Tenant(weight=weight) for number, weight in enumerate(weights)}
+    gate = gate_of(RouteOverrides(concurrency=1), tenants)
+    jobs = {job: name for name in tenants for job in gate.submit_many(len(sizes), name)}
+    served = dict.fromkeys(tenants, 0.0)
+    for size in sizes:
+        gate.admit()
+        (job,) = gate.rung()
+        gate.finish(job, size)
+        served[jobs[job]] += size / tenants[jobs[job]].weight
+        for one, other in itertools.combinations(tenants, 2):
+            bound = LARGEST / tenants[one].weight + LARGEST / tenants[other].weight
+            assert abs(served[one] - served[other]) <= bound + 1
 
 
 def test_a_pause_holds_for_everybody(gate_of: Any) -> None:

@@ -85,6 +85,7 @@ def test_another_route_answers_for_a_broken_one(
     assert completion.model_dump()["service_tier"] == "flex"
     record = job.record()
     assert (record.route, record.asked_route, record.tier) == ("spare", "default", "flex")
+    assert record.answered_tier == "flex"
 
 
 def test_the_deltas_add_up_to_the_answer(client: Client, start_worker: Started) -> None:
