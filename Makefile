@@ -21,7 +21,7 @@ check: $(READY)  ## lint, format and type checks
 	$(BIN)/mypy
 
 chaos: $(READY)  ## the long fault-injection runs, with their figures
-	$(BIN)/pytest -m chaos tests/acceptance -s $(ARGS)
+	$(BIN)/pytest -m chaos -s $(ARGS)
 
 bench: $(READY)  ## the benchmarks beside their rivals; results go to ops/bench/results
 	$(BIN)/python -m ops.bench $(ARGS)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ops.bench import admission, enqueue, gateway, machine
+from types import ModuleType
+
+import pytest
+
+from ops.bench import adaptive, admission, enqueue, fairness, gateway, limits, machine
 from ops.bench.report import Report
 from ops.bench.stand import Stand
 
@@ -42,3 +46,12 @@ def test_readers_of_a_gateway_miss_nothing() -> None:
     for result in results:
         assert result.figures["missing"] == 0
         assert result.figures["ended"] == gateway.QUICK.readers
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("benchmark", [limits, adaptive, fairness], ids=lambda each: each.__name__)
+def test_the_gates_figures_are_made(benchmark: ModuleType) -> None:
+    """The benchmarks of the gate in quick mode: half a minute each, so not in every run."""
+    with Stand() as stand:
+        assert all(result.figures for result in benchmark.run(stand, True))
