@@ -22,6 +22,7 @@ from ops.bench import (
     machine,
     memory,
     noop,
+    scaling,
     transport,
 )
 from ops.bench.report import Report
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "memory": memory,
     "transport": transport,
     "cpu": cpu,
+    "scaling": scaling,
     "admission": admission,
     "limits": limits,
     "adaptive": adaptive,
