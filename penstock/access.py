@@ -98,12 +98,12 @@ def id_of(key: str) -> str:
 
 def grant(
     key: str, tenant: str, scopes: Iterable[Scope], seconds: float | None = None, note: str = ""
-) -> Command[None]:
-    """Make a key known, for ever or for so many seconds."""
+) -> Command[bool]:
+    """Make a key known, for ever or for so many seconds; whether it is the first that ever was."""
     id_ = id_of(key)
     asked = " ".join(dict.fromkeys(scopes))
     arguments = [id_, _digest(key), tenant, asked, note, "" if seconds is None else seconds]
-    return Command(load("grant"), [keys.apikey(id_)], arguments, lambda reply: None)
+    return Command(load("grant"), [keys.apikey(id_)], arguments, lambda reply: reply[0] == b"first")
 
 
 def revoke(id_: str) -> Command[None]:

@@ -17,6 +17,12 @@ from producers.duration import Duration
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
+LOCKED = (
+    "this is the first key: from now on, and for good, gateways answer nobody without one, this "
+    "machine's own programs neither; send it as `Authorization: Bearer pk_...`"
+)
+"""What changes for everybody, and not only for whoever gets the key."""
+
 
 class Scopes(click.ParamType[tuple[Scope, ...]]):
     """Scopes, separated by commas."""
@@ -53,12 +59,17 @@ def keys() -> None:
 @click.option("--expires", type=Duration(), help="How long it is valid: 30d; for ever else.")
 @click.option("--note", default="", help="What it is for; shown by list.")
 def create(tenant: str, scopes: tuple[Scope, ...], expires: float | None, note: str) -> None:
-    """Make a key and print it: this once, only its SHA-256 is kept."""
+    """Make a key and print it: this once, only its SHA-256 is kept.
+
+    The first key locks the gateway: whoever has none is refused from then on, for good.
+    """
     if not _NAME.fullmatch(tenant):
         raise click.UsageError("a tenant's name is letters, digits, and _ . - between them.")
     key = access.new_key()
     with _store() as store:
-        store.run(access.grant(key, tenant, scopes, expires, note))
+        first = store.run(access.grant(key, tenant, scopes, expires, note))
+    if first:
+        click.echo(LOCKED, err=True)
     click.echo(f"key {access.id_of(key)} of tenant {tenant}; it is not shown again:", err=True)
     click.echo(key)
 

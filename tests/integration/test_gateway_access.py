@@ -19,6 +19,7 @@ from producers.keys import keys
 from tests.gateways import GatewayProcess, GatewayThread, http, make_key, native_routes
 from tests.integration.feeds import MESSAGES, Speaker
 from tests.processes import run_cli
+from tests.terminal import CommandLine
 from worker.dispatch import CELERY_VERSION, render_template
 
 BODY = {"messages": MESSAGES}
@@ -189,6 +190,15 @@ def test_keys_are_made_listed_and_revoked(api: httpx.Client, settings: Settings)
     for shown in (access.id_of(key), "blue", "read", "revoked", "app"):
         assert shown in listed
     assert api.get("/v1/jobs").status_code == 401  # the door that had a lock once stays locked
+
+
+def test_the_first_key_says_that_it_locks_the_gateway(api: httpx.Client, cli: CommandLine) -> None:
+    """Whoever has none is refused from then on; later keys change nothing for others."""
+    assert api.get("/v1/jobs").status_code == 200
+    first, second = cli("keys", "create"), cli("keys", "create")
+    assert api.get("/v1/jobs").status_code == 401
+    assert "gateways answer nobody without one" in first.err
+    assert "nobody" not in second.err
 
 
 def test_a_key_expires_by_the_servers_clock(api: httpx.Client, store: Store) -> None:
