@@ -6,13 +6,14 @@ within them; what has no sense yet is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 from pydantic_core import InitErrorDetails
 
-from penstock.mistake import dotted, wrong
+from penstock.mistake import NAME, Place, dotted, wrong
 
 Fallbacks: TypeAlias = Mapping[str, Sequence[str]]
 """By route: the routes it names."""
@@ -32,7 +33,11 @@ def mistakes(given: Any, default: str, priced: str) -> Iterator[InitErrorDetails
     if not isinstance(given, Mapping):
         return
     routes = {default: {}, **_tables(given, "routes")}
-    yield from _wrong_fallbacks({name: _names(table) for name, table in routes.items()})
+    fallbacks = {name: _names(table.get("fallback")) for name, table in routes.items()}
+    yield from _wrong_fallbacks(fallbacks)
+    for position, name in enumerate(_names(_split(given.get("worker_routes")))):
+        if name and name not in routes:
+            yield _unknown(name, ("worker_routes", position), routes)
     tenants = _tables(given, "tenants").values()
     if any(tenant.get(budget) is not None for tenant in tenants for budget in BUDGETS):
         yield from _missing_prices(routes, given.get("model") or priced, priced)
@@ -51,12 +56,18 @@ def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _names(table: Mapping[str, Any]) -> Sequence[str]:
-    """What is no text is no route's name, and is "" here: the table itself complains of it."""
-    names = table.get("fallback", ())
-    if not isinstance(names, list | tuple):
+def _names(given: Any) -> Sequence[str]:
+    """What is no route's name is "" here: the table itself complains of it."""
+    if not isinstance(given, list | tuple):
         return ()
-    return [name if isinstance(name, str) else "" for name in names]
+    return [name if isinstance(name, str) and re.match(NAME, name) else "" for name in given]
+
+
+def _split(given: Any) -> Any:
+    """A variable has its names in one text."""
+    if not isinstance(given, str):
+        return given
+    return [name for name in map(str.strip, given.split(",")) if name]
 
 
 def _missing_prices(
@@ -77,9 +88,8 @@ def _wrong_fallbacks(fallbacks: Fallbacks) -> Iterator[InitErrorDetails]:
         for position, name in enumerate(names):
             place = ("routes", route, "fallback", position)
             if name not in fallbacks:
-                known = ", ".join(dotted((route,)) for route in sorted(fallbacks))
-                error = wrong(f"there is no route {name!r}", f"known routes: {known}")
-                yield InitErrorDetails(type=error, loc=place, input=name)
+                if name:
+                    yield _unknown(name, place, fallbacks)
                 continue
             circle = _way(fallbacks, name, route)
             if circle and frozenset(circle) not in told:
@@ -87,6 +97,16 @@ def _wrong_fallbacks(fallbacks: Fallbacks) -> Iterator[InitErrorDetails]:
                 steps = " -> ".join(dotted((step,)) for step in [route, *circle])
                 error = wrong(f"leads back: {steps}", "take one of them out")
                 yield InitErrorDetails(type=error, loc=place, input=name)
+
+
+def _unknown(name: str, place: Place, routes: Iterable[str]) -> InitErrorDetails:
+    return InitErrorDetails(type=wrong(*no_route(name, routes)), loc=place, input=name)
+
+
+def no_route(name: str, routes: Iterable[str]) -> tuple[str, str]:
+    """What is wrong with a name that is none of these routes', and the remedy."""
+    known = ", ".join(dotted((route,)) for route in sorted(routes))
+    return f"there is no route {name!r}", f"known routes: {known}"
 
 
 def _way(fallbacks: Fallbacks, start: str, end: str) -> list[str]:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from penstock import mistake
 from penstock.webhook import TenantWebhook
 
 Scheme = Literal["github", "stripe", "slack", "standard", "token"]
 """How a sender proves who it is: see producers/hooks/signature.py."""
 
-Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$", to_lower=True)]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Named = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Header = Annotated[str, StringConstraints(pattern=mistake.HEADER, to_lower=True)]
+Variable = Annotated[str, StringConstraints(pattern=mistake.VARIABLE)]
+Named = Annotated[str, StringConstraints(pattern=mistake.NAME)]
 
 
 class _Frozen(BaseModel):
@@ -67,7 +68,6 @@ class Hook(_Frozen):
     @classmethod
     def _is_rest(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(value.keys() & cls.model_fields.keys()):
-            raise ValueError(
-                f"{', '.join(taken)}: these have a field of their own beside `request`"
-            )
+            text = f"holds {', '.join(taken)}: for this there are fields beside it"
+            raise mistake.wrong(text, "write them there")
         return value

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, ValuesView
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from pydantic import (
@@ -26,7 +26,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from penstock import mistake
 from penstock.errors import InvalidRequest, RequestTooLarge
 from penstock.settings import Name
 from penstock.state import JobState
@@ -47,9 +49,10 @@ MAX_SECONDS = 366 * 86_400
 MAX_RESULT_TTL = 10 * MAX_SECONDS
 """The longest retention: ten years; beyond some 292 million Redis cannot count."""
 
-RECORD_VERSION = "1"
+MOST_MISTAKES = 10
+"""Told of one request."""
 
-T = TypeVar("T", bound=BaseModel)
+RECORD_VERSION = "1"
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _CROCKFORD for b in _CROCKFORD]
@@ -84,14 +87,14 @@ def _deadline(value: Any) -> str | None:
     value = _seconds(_moment(value))
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError("a deadline given as a time needs a time zone")
+            raise ValueError("is a time without its zone")
         return str(value.timestamp())
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("a deadline is seconds from now, or a time such as 2030-01-31T12:00:00Z")
+        raise ValueError("is seconds from now, or a time such as 2030-01-31T12:00:00Z")
     if not 0 < value <= MAX_SECONDS:
-        raise ValueError("a deadline in seconds from now must be more than 0, and within a year")
+        raise ValueError("must be more than 0 seconds from now, and within a year")
     return f"+{value}"
 
 
@@ -107,13 +110,21 @@ _SPEAKERS = frozenset({"system", "developer", "user", "tool"})
 """Roles whose messages have content by OpenAI's API reference; an assistant may only call tools."""
 
 
+def _is_content(value: Any) -> Any:
+    """Text, or parts that are objects; a union's mistakes would be told once for each kind."""
+    parts = isinstance(value, list) and all(isinstance(part, dict) for part in value)
+    if not (value is None or parts or isinstance(value, str)):
+        raise ValueError("must be text, or a list of parts that are objects")
+    return value
+
+
 class Message(BaseModel):
     """One message of a conversation; every other field is kept as it is."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Annotated[str, Field(min_length=1)]
-    content: str | list[dict[str, Any]] | None = None
+    content: Annotated[Any, AfterValidator(_is_content)] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Message:
@@ -141,7 +152,7 @@ class ChatRequest(BaseModel):
 
 def _fits_metadata(value: dict[str, str]) -> dict[str, str]:
     if len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
-        raise ValueError(f"metadata is over {MAX_METADATA_BYTES} bytes")
+        raise ValueError(f"is over {MAX_METADATA_BYTES:,} bytes")
     return value
 
 
@@ -227,8 +238,7 @@ class JobSpec(msgspec.Struct, frozen=True):
         ):
             body["messages"] = list(messages)
         asked = {name: value for name, value in given.items() if name in OPTION_NAMES}
-        options = _checked(JobOptions, asked) if asked else DEFAULT_OPTIONS
-        _checked(ChatRequest, body)
+        options = _checked(asked, body)
         request = _encode(body)
         if len(request) > MAX_REQUEST_BYTES:
             raise RequestTooLarge(
@@ -242,13 +252,26 @@ class JobSpec(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
 
-def _checked(model: type[T], given: Mapping[str, Any]) -> T:
+def _checked(asked: Mapping[str, Any], body: Mapping[str, Any]) -> JobOptions:
+    """The options, where they and the body are right; else what is wrong with either is told."""
+    options, wrong = DEFAULT_OPTIONS, []
     try:
-        return model.model_validate(given)
+        options = JobOptions.model_validate(asked) if asked else DEFAULT_OPTIONS
     except ValidationError as error:
-        mistakes = error.errors(include_input=False, include_url=False)
-        lines = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes[:10]]
-        raise InvalidRequest("invalid request: " + "; ".join(lines)) from None
+        wrong += mistake.real(error.errors(include_input=False, include_url=False))
+    try:
+        ChatRequest.model_validate(body)
+    except ValidationError as error:
+        wrong += mistake.real(error.errors(include_input=False, include_url=False))
+    if wrong:
+        raise InvalidRequest("invalid request: " + "; ".join(map(_line, wrong[:MOST_MISTAKES])))
+    return options
+
+
+def _line(error: ErrorDetails) -> str:
+    """One mistake; in JSON one counts from 0, and calls a table an object."""
+    text = mistake.in_words(error)[0].replace("a table", "an object")
+    return f"{'.'.join(map(str, error['loc'])) or 'body'}: {text}"
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int:

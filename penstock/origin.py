@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 
-from penstock.mistake import Mistake, Place, dotted, place_of, said
+from penstock.mistake import Mistake, Place, dotted, place_of, real, said
 from penstock.toml_position import positions
 
 
@@ -38,29 +38,43 @@ class Origin:
         self._lines = _lines(file)
 
     def mistakes(self, error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
-        """What is wrong with the settings of this model, each once, in the order it stands."""
+        """What is wrong with the settings of this model, each once."""
         found = {}
-        for detail in error.errors(include_url=False, include_input=False):
+        for detail in real(error.errors(include_url=False, include_input=False)):
             place = place_of(detail)
             text, remedy = said(detail, model)
-            where, name = self._whence(place)
+            where, name = self._whence(place, model)
             found[where, name, text] = Mistake(where, name, text, remedy)
         return list(found.values())
 
-    def _whence(self, place: Place) -> tuple[str, str]:
+    def mistake(self, place: Place, text: str, remedy: str, model: type[BaseModel]) -> Mistake:
+        """One that only shows when the settings are put to use."""
+        return Mistake(*self._whence(place, model), text, remedy)
+
+    def _whence(self, place: Place, model: type[BaseModel]) -> tuple[str, str]:
         """The source, and the name of the setting unless the source says it."""
         if not place or _reach(self._arguments, place) == len(place):
             return "", dotted(place)
-        said, written = _reach(self._environment, place), self._reach_in_file(place)
+        named = (_field_of(model, place[0]), *place[1:])
+        said, written = _reach(self._environment, place), self._reach_in_file(named)
         if said and said >= written:
             return self._variable(str(place[0])), dotted(place) if len(place) > 1 else ""
         if written:
-            return f"{self._file}:{self._lines[place[:written]]}", dotted(place)
-        return str(self._file) if self._lines else "", dotted(place)
+            return f"{self._file}:{self._lines[named[:written]]}", dotted(named)
+        return str(self._file) if self._lines else "", dotted(named)
 
     def _reach_in_file(self, place: Place) -> int:
         """How many steps of the way to this place the file knows."""
         return max((n for n in range(len(place) + 1) if place[:n] in self._lines), default=0)
+
+
+def _field_of(model: type[BaseModel], name: str | int) -> str | int:
+    """The field that is called so, maybe by another name: in the file it has its own."""
+    for field, info in model.model_fields.items():
+        alias = info.validation_alias
+        if isinstance(alias, AliasChoices) and name in alias.choices:
+            return field
+    return name
 
 
 def _reach(value: Any, place: Place) -> int:

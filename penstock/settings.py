@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TextIO, get_args
 
@@ -43,7 +44,7 @@ from pydantic_settings import (
 from penstock import consistency, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
 from penstock.hook import Hook
-from penstock.mistake import Mistake, details, wrong
+from penstock.mistake import Mistake, Place, details, wrong
 from penstock.origin import Origin, unreadable
 from penstock.webhook import Secrets, TenantWebhook
 
@@ -73,8 +74,14 @@ BaseUrl = Annotated[str, StringConstraints(pattern=mistake.URL)]
 """Where an upstream is, up to what comes before /chat/completions."""
 
 
-PageOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$|^\*$")]
+PageOrigin = Annotated[str, StringConstraints(pattern=mistake.ORIGIN)]
 """A web page's origin as browsers send it, or `*` for any."""
+
+
+def _is_reachable(url: str) -> str:
+    if not re.match(mistake.URL, url):
+        raise wrong("is no URL", "write where others reach the gateway: https://jobs.example.com")
+    return url
 
 
 def _fits_a_header(token: SecretStr | None) -> SecretStr | None:
@@ -233,7 +240,9 @@ class Settings(BaseSettings):
     )
     hooks: dict[Name, Hook] = Field(default_factory=dict, description="webhooks in, by name")
 
-    public_url: BaseUrl | None = Field(None, description="where the gateway is for others")
+    public_url: Annotated[str, AfterValidator(_is_reachable)] | None = Field(
+        None, description="where the gateway is for others"
+    )
     webhook_secret: Annotated[Secrets, NoDecode] = Field((), repr=False)
     webhook_schedule: Annotated[tuple[Seconds, ...], NoDecode] = Field(
         SCHEDULE, description="seconds after each failed try of a delivery; the first is at once"
@@ -317,11 +326,17 @@ class Settings(BaseSettings):
             return cls(**arguments)
         except ValidationError as error:
             origin = Origin(arguments, environment(cls)(), _variable, _config_path())
-            raise _refusal(origin.mistakes(error, cls)) from None
+            raise refusal(origin.mistakes(error, cls)) from None
         except SettingsError as error:  # a variable that must be JSON
-            raise _refusal([_no_json(error)]) from None
+            raise refusal([_no_json(error)]) from None
         except (ValueError, OSError) as error:  # the file is not TOML, or not ours to read
-            raise _refusal([unreadable(_config_path(), error)]) from None
+            raise refusal([unreadable(_config_path(), error)]) from None
+
+    def mistake(self, place: Place, text: str, remedy: str) -> Mistake:
+        """One that only shows when these settings are put to use, with where it stands."""
+        kind = type(self)
+        origin = Origin({}, environment(kind)(), _variable, _config_path())
+        return origin.mistake(place, text, remedy, kind)
 
     @property
     def socket_path(self) -> Path:
@@ -434,7 +449,7 @@ def _secret(name: str) -> str | None:
     except (OSError, ValueError) as error:
         text = f"names a file that cannot be read: {getattr(error, 'strerror', 'it is no text')}"
         remedy = "correct the path, or let this user read it"
-        raise _refusal([Mistake(f"{name}_FILE", "", text, remedy)]) from None
+        raise refusal([Mistake(f"{name}_FILE", "", text, remedy)]) from None
 
 
 def without_credentials(url: str) -> str:
@@ -457,8 +472,10 @@ def _listens(path: Path) -> bool:
         return True
 
 
-def _refusal(mistakes: Sequence[Mistake]) -> ConfigurationError:
-    return ConfigurationError("\n".join(map(str, mistakes)), mistakes)
+def refusal(mistakes: Sequence[Mistake]) -> ConfigurationError:
+    """The error that tells these mistakes, one line each, in the order of the file's lines."""
+    told = sorted(mistakes, key=attrgetter("line"))
+    return ConfigurationError("\n".join(map(str, told)), told)
 
 
 def _variable(name: str) -> str:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from penstock import mistake
+
 EventName = Literal[
     "started", "delta", "restarted", "completed", "failed", "cancelled", "expired"
 ]  # fmt: skip
@@ -38,8 +40,8 @@ def key_of(secret: str) -> bytes:
         key = b""
     if len(key) not in SECRET_BYTES:
         raise ValueError(
-            f"a webhook secret is {SECRET_PREFIX} and 24 to 64 bytes in base64; "
-            "several, for a rotation, are separated by spaces"
+            f"is no webhook secret, which is {SECRET_PREFIX} and 24 to 64 bytes in base64, or "
+            "several of them, for a rotation, separated by spaces"
         )
     return key
 
@@ -67,8 +69,11 @@ def _split(value: Any) -> Any:
 
 
 def _are_secrets(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    for secret in secrets:
-        key_of(secret.get_secret_value())
+    try:
+        for secret in secrets:
+            key_of(secret.get_secret_value())
+    except ValueError as error:
+        raise mistake.wrong(str(error), "make one: echo whsec_$(openssl rand -base64 32)") from None
     return secrets
 
 
@@ -77,7 +82,10 @@ Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split), AfterValidat
 
 def _is_callable(url: str) -> str:
     """Refuse what is no URL, and what different readers would read differently."""
-    wrong = ValueError("a webhook is an http:// or https:// URL, without spaces, user or password")
+    wrong = mistake.wrong(
+        "is no webhook's URL",
+        "write http:// or https:// and a host, without spaces or a password",
+    )
     if not all("!" <= letter <= "~" and letter != "\\" for letter in url):
         raise wrong
     try:
@@ -121,7 +129,7 @@ class TenantWebhook(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: Url
-    secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    secret_env: Annotated[str, Field(pattern=mistake.VARIABLE)] | None = None
     events: Events = AT_THE_END
 
 

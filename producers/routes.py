@@ -6,13 +6,16 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import click
 from rich.console import Console
 from rich.live import Live
 
 from penstock import Client, ConfigurationError, Settings, Survey
+from penstock.consistency import no_route
 from penstock.events import encode
+from penstock.settings import refusal
 from producers import report
 
 REFRESH = 1.0
@@ -51,13 +54,15 @@ def apply(check: bool) -> None:
     """Take up a changed penstock.toml without a restart.
 
     Limits hold at once; running workers ask changed routes from their next attempts on, and serve
-    new ones. If anything in it is wrong, nothing changes.
+    new ones. If anything in it is wrong, nothing changes. Hooks are checked too; gateways take them
+    up when they are started again.
     """
     settings = Settings.load()
     if not settings.config.is_file():
         raise ConfigurationError(
             f"there is no {settings.config} to apply here; PENSTOCK_CONFIG names another file"
         )
+    _check_hooks(settings)
     described = _described(settings)
     if check:
         click.echo(f"{settings.config} is right: {described}")
@@ -66,6 +71,24 @@ def apply(check: bool) -> None:
         told = client.apply()
     click.echo(f"applied {settings.config}: {described}")
     click.echo(_listeners(told), err=True)
+
+
+def _check_hooks(settings: Settings) -> None:
+    """Their routes and templates; raises ConfigurationError."""
+    known = settings.resolved_routes
+    found = [
+        settings.mistake(("hooks", name, "route"), *no_route(hook.route, known))
+        for name, hook in settings.hooks.items()
+        if hook.route not in known
+    ]
+    if settings.hooks and find_spec("jinja2"):
+        from producers.hooks.hook import mistakes
+
+        found += mistakes(settings)
+    elif settings.hooks:
+        click.echo("hooks' templates are not checked: pip install 'penstock[gateway]'", err=True)
+    if found:
+        raise refusal(found)
 
 
 def _described(settings: Settings) -> str:

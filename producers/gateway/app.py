@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from penstock import AsyncClient, PenstockError, Settings
+from penstock.mistake import in_words
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
 from producers.gateway.openai import fields
@@ -88,7 +89,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    places = (f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())
+    places = (f"{wrong['loc'][-1]}: {in_words(wrong)[0]}" for wrong in error.errors())
     problem = Problem(400, "invalid_request", "invalid request: " + "; ".join(places))
     return answer.of_problem(request.url.path, problem)
 

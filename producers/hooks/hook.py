@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,9 +13,10 @@ from pydantic import SecretStr
 
 from penstock.errors import ConfigurationError
 from penstock.hook import Hook
-from penstock.settings import Settings
+from penstock.mistake import Mistake, Place, dotted
+from penstock.settings import Settings, refusal
 from producers.hooks import signature
-from producers.hooks.template import Expression, Template
+from producers.hooks.template import Expression, NoTemplate, Template
 
 BODY = "hook_body"
 """The metadata field that holds the SHA-256 of a delivery's body."""
@@ -33,16 +35,18 @@ class WorkingHook:
     """
 
     def __init__(self, name: str, hook: Hook, settings: Settings) -> None:
+        if found := list(_mistakes(name, hook, settings)):
+            raise refusal(found)
         self.name = name
         self.hook = hook
-        place = f"hooks.{name}"
-        self._filter = Expression(hook.filter, f"{place}.filter") if hook.filter else None
+        place = partial(_dotted, name)
+        self._filter = Expression(hook.filter, place("filter")) if hook.filter else None
         self._messages = [
-            (message.role, Template(message.content, f"{place}.messages.{n}.content"))
+            (message.role, Template(message.content, place("messages", n, "content")))
             for n, message in enumerate(hook.messages)
         ]
         self._conversation = (
-            Template(hook.conversation, f"{place}.conversation") if hook.conversation else None
+            Template(hook.conversation, place("conversation")) if hook.conversation else None
         )
         self._settings = settings
         self._secrets: Sequence[str] = ()
@@ -112,8 +116,40 @@ class WorkingHook:
         return {"url": webhook.url, "secret": tuple(secrets), "events": webhook.events}
 
 
+def _dotted(name: str, *place: str | int) -> str:
+    return dotted(("hooks", name, *place))
+
+
+def mistakes(settings: Settings) -> list[Mistake]:
+    """What is wrong with the templates of all hooks."""
+    hooks = settings.hooks.items()
+    return [found for name, hook in hooks for found in _mistakes(name, hook, settings)]
+
+
+def _mistakes(name: str, hook: Hook, settings: Settings) -> Iterator[Mistake]:
+    for place, kind, source in _sources(hook):
+        try:
+            kind(source, "")
+        except NoTemplate as error:
+            place = ("hooks", name, *place)
+            remedy = f"correct it, and see: penstock hooks test {name}"
+            yield settings.mistake(place, str(error), remedy)
+
+
+def _sources(hook: Hook) -> Iterator[tuple[Place, type[Template | Expression], str]]:
+    """The templates of a hook, with where they stand in its table."""
+    if hook.filter:
+        yield ("filter",), Expression, hook.filter
+    for position, message in enumerate(hook.messages):
+        yield ("messages", position, "content"), Template, message.content
+    if hook.conversation:
+        yield ("conversation",), Template, hook.conversation
+
+
 def compiled(settings: Settings) -> dict[str, WorkingHook]:
     """Every hook of the settings, ready for use; raises ConfigurationError."""
+    if found := mistakes(settings):
+        raise refusal(found)
     hooks = {name: WorkingHook(name, hook, settings) for name, hook in settings.hooks.items()}
     for hook in hooks.values():
         hook.arm()

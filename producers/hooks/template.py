@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,10 +20,9 @@ from jinja2 import (
     Undefined,
     nodes,
 )
+from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from penstock.errors import ConfigurationError
 
 MAX_TURNS = 10_000
 """Turns of loops, and calls, in one rendering."""
@@ -40,6 +40,10 @@ _budget: ContextVar[Budget] = ContextVar("penstock_template_budget")
 
 class TemplateFailed(Exception):
     """A template could not be rendered; the text says why, without anything of the payload."""
+
+
+class NoTemplate(Exception):
+    """A text is no template, or no expression; the error's text says why, and where in it."""
 
 
 class Budget:
@@ -119,6 +123,9 @@ def _sandbox(undefined: type[Any]) -> Sandbox:
     return sandbox
 
 
+KNOWN = {"payload", "headers"}
+"""What a template may speak of."""
+
 _RENDERING = _sandbox(StrictUndefined)
 _DECIDING = _sandbox(ChainableUndefined)
 
@@ -126,17 +133,14 @@ _DECIDING = _sandbox(ChainableUndefined)
 class Template:
     """A text to be rendered: a field that the payload does not have is an error.
 
-    Raises ConfigurationError, with `place`, where it is no template.
+    Raises NoTemplate where it is none. `place` stands in what `render` raises.
     """
 
     def __init__(self, source: str, place: str) -> None:
         self._place = place
-        try:
+        with _compiling():
+            _check_names(_RENDERING.parse(source))
             self._template = _RENDERING.from_string(source)
-        except TemplateSyntaxError as error:
-            raise _syntax(error, place) from None
-        except TemplateError as error:
-            raise ConfigurationError(f"{place}: {error}") from None
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text; raises TemplateFailed."""
@@ -158,17 +162,14 @@ class Template:
 class Expression:
     """A condition; a field that the payload does not have is false.
 
-    Raises ConfigurationError, with `place`, where it is no expression.
+    Raises NoTemplate where it is none. `place` stands in what `holds` raises.
     """
 
     def __init__(self, source: str, place: str) -> None:
         self._place = place
-        try:
+        with _compiling():
             self._holds = _DECIDING.compile_expression(source, undefined_to_none=True)
-        except TemplateSyntaxError as error:
-            raise _syntax(error, place) from None
-        except TemplateError as error:
-            raise ConfigurationError(f"{place}: {error}") from None
+            _check_names(_DECIDING.parse(f"{{{{ ({source}) }}}}"))
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is true; raises TemplateFailed."""
@@ -181,8 +182,22 @@ class Expression:
             _budget.reset(token)
 
 
-def _syntax(error: TemplateSyntaxError, place: str) -> ConfigurationError:
-    return ConfigurationError(f"{place}, line {error.lineno} of the template: {error.message}")
+@contextmanager
+def _compiling() -> Iterator[None]:
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        said = (error.message or "").rstrip(".")
+        raise NoTemplate(f"is no template: {said}, in its line {error.lineno}") from None
+    except TemplateError as error:
+        raise NoTemplate(f"is no template: {error}") from None
+
+
+def _check_names(tree: nodes.Template) -> None:
+    """A name that is never there is false for ever, or fails with the first delivery."""
+    unknown = sorted(find_undeclared_variables(tree) - KNOWN - _RENDERING.globals.keys())
+    if unknown:
+        raise NoTemplate(f"names {', '.join(unknown)}; there are payload and headers")
 
 
 def _failed(error: Exception, place: str) -> TemplateFailed:

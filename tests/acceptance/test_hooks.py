@@ -143,7 +143,7 @@ def test_the_command_shows_what_would_be_submitted(command: Any, client: Client)
         (["triage", "--payload", "/not/there"], "{}", "/not/there cannot be read: No such file"),
         (["triage", "--payload", "-"], "{", "the payload is not JSON in UTF-8, nor a form"),
         (["triage", "--payload", "-"], '{"action": "opened"}',
-         "hooks.triage.messages.0.content: it names a field that the payload does not have"),
+         "hooks.triage.messages #1.content: it names a field that the payload does not have"),
         (["triage"], "{}", "Missing option '--payload'"),
     ],
 )  # fmt: skip

@@ -121,6 +121,35 @@ def test_check_only_looks(
     assert store.redis.dbsize() == 0
 
 
+WRONG_HOOKS = """\
+[hooks.h]
+verify = "github"
+secret_env = "X"
+route = "nope"
+filter = "paylod.action == 'opened'"
+[[hooks.h.messages]]
+content = "fine"
+[[hooks.h.messages]]
+content = "{{ payload | nothing }}"
+"""
+
+
+@pytest.mark.parametrize("check", [["--check"], []])
+def test_hooks_are_looked_at_too(
+    cli: CommandLine, config: Path, store: Store, check: list[str]
+) -> None:
+    """Their routes, filters and templates, each with its line; nothing is applied."""
+    config.write_text(WRONG_HOOKS)
+    said = cli("routes", "apply", *check)
+    assert (said.status, said.out, store.redis.dbsize()) == (2, "", 0)
+    assert [line.partition("; ")[0] for line in said.err.splitlines()] == [
+        "penstock: penstock.toml:4: hooks.h.route: there is no route 'nope'",
+        "penstock: penstock.toml:5: hooks.h.filter: names paylod",
+        "penstock: penstock.toml:9: hooks.h.messages #2.content: is no template: No filter named "
+        "'nothing', in its line 1",
+    ]  # fmt: skip
+
+
 def test_without_a_file_there_is_nothing_to_apply(cli: CommandLine, config: Path) -> None:
     """Defaults are not put in force by a command in the wrong directory."""
     config.unlink()

@@ -210,7 +210,7 @@ def test_a_payload_the_template_does_not_fit_is_400(
     """The answer names the place in penstock.toml, and shows nothing of the payload."""
     answer = send(door, "token", body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "template_failed")
-    assert "hooks.token.messages.1.content: it names a" in answer.json()["error"]["message"]
+    assert "hooks.token.messages #2.content: it names a" in answer.json()["error"]["message"]
     assert jobs(client) == []
 
 
@@ -246,11 +246,11 @@ def test_an_unknown_hook_and_a_large_body_are_refused(door: httpx.Client) -> Non
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"filter": "payload."}, "hooks.h.filter, line 1 of the template: "),
-        ({"messages": [{"content": "{{"}]}, "hooks.h.messages.0.content, line 1"),
+        ({"filter": "payload."}, "hooks.h.filter: is no template: "),
+        ({"messages": [{"content": "{{"}]}, "hooks.h.messages #1.content: is no template: "),
         ({"secret_env": "NOT_SET"}, "NOT_SET is not set; it holds the secret of a [hooks] table"),
         ({"verify": "nobody"}, "hooks.h.verify: "),
-        ({"request": {"messages": []}}, "messages: these have a field of their own"),
+        ({"request": {"messages": []}}, "hooks.h.request: holds messages: "),
         ({"nonsense": 1}, "hooks.h.nonsense: there is no such setting"),
         (
             {"answer": {"webhook": {"url": "https://a.example", "secret_env": "NOT_SET"}}},

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import ConfigurationError
-from producers.hooks.template import MAX_OUTPUT, MAX_TURNS, Expression, Template, TemplateFailed
+from producers.hooks.template import (
+    MAX_OUTPUT,
+    MAX_TURNS,
+    Expression,
+    NoTemplate,
+    Template,
+    TemplateFailed,
+)
 
 ISSUE = {
     "action": "opened",
@@ -54,7 +60,6 @@ def test_a_template_says_what_the_payload_holds(source: str, text: str) -> None:
         "{{ payload|attr('__class__') }}",
         "{{ cycler.__init__.__globals__.os }}",
         "{{ self._TemplateReference__context }}",
-        "{{ lipsum.__globals__ }}",
         "{{ payload.update({}) }}",
         "{{ payload.many.append(1) }}",
         "{% for i in payload.many %}{% endfor %}",
@@ -105,8 +110,19 @@ def test_a_filter_that_fails_says_so() -> None:
 
 @pytest.mark.parametrize("source", ["{{ payload", "{% for %}", "{{ x | nothing }}", "{% endfor %}"])
 def test_what_is_no_template_is_refused_at_the_start(source: str) -> None:
-    """The error names the place in penstock.toml, and the line of the template."""
-    with pytest.raises(ConfigurationError, match=r"^hooks\.h.*line 1 of the template: "):
+    """The error says why, and in which line of the template."""
+    with pytest.raises(NoTemplate, match=r"^is no template: .* in its line 1$"):
         Template(source, "hooks.h")
-    with pytest.raises(ConfigurationError, match=r"^hooks\.h"):
+    with pytest.raises(NoTemplate, match=r"^is no template: "):
         Expression("payload.", "hooks.h")
+
+
+@pytest.mark.parametrize(
+    "source", ["paylod.action == 'a'", "payload.a and header.b", "x", "lipsum.a"]
+)
+def test_a_name_that_is_never_there_is_refused_at_the_start(source: str) -> None:
+    """In a filter it would be false for ever, and nobody would hear of it."""
+    with pytest.raises(NoTemplate, match=r"there are payload and headers$"):
+        Expression(source, "hooks.h.filter")
+    with pytest.raises(NoTemplate, match=r"there are payload and headers$"):
+        Template(f"{{{{ {source} }}}}", "hooks.h")

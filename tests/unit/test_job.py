@@ -49,7 +49,7 @@ def test_options_do_not_reach_the_upstream() -> None:
 
 WRONG = {
     "no messages": ({"messages": []}, "messages"),
-    "messages missing": ({"prompt": CANARY}, "messages: Field required"),
+    "messages missing": ({"prompt": CANARY}, "messages: is missing"),
     "messages no list": ({"messages": CANARY}, "messages"),
     "message without role": ({"messages": [{"content": CANARY}]}, "messages.0.role"),
     "content of a wrong kind": ({"messages": [{"role": "user", "content": 7}]}, "content"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
-from penstock import Settings, limits
+from penstock import Settings, limits, mistake
 from penstock.errors import ConfigurationError, UnknownRoute
 from penstock.settings import DEFAULT_PRICES
 from penstock.store import Store
@@ -84,6 +86,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_route_names_may_have_spaces_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """PENSTOCK_WORKER_ROUTES is split at commas, spaces aside."""
+    monkeypatch.setenv("PENSTOCK_ROUTES", '{"fast": {}}')
     monkeypatch.setenv("PENSTOCK_WORKER_ROUTES", "default, fast")
     assert Settings.load().worker_routes == ("default", "fast")
 
@@ -149,7 +152,9 @@ def test_a_secret_file_that_cannot_be_read_is_an_error(
         ("PENSTOCK_CONCURRENCY", "0", "PENSTOCK_CONCURRENCY: must be 1 or more; "),
         ("PENSTOCK_LOG", "xml", "PENSTOCK_LOG: must be 'console' or 'json'; choose one, "),
         ("PENSTOCK_CONFIG", "missing.toml", "missing.toml, which is not a file"),
-        ("PENSTOCK_WORKER_ROUTES", "a:b", "PENSTOCK_WORKER_ROUTES: worker_routes.0: is no name"),
+        ("PENSTOCK_WORKER_ROUTES", "a:b", "PENSTOCK_WORKER_ROUTES: worker_routes #1: is no name"),
+        ("PENSTOCK_WORKER_ROUTES", "default,,fast",
+         "PENSTOCK_WORKER_ROUTES: worker_routes #2: there is no route 'fast'; known routes: "),
         ("PENSTOCK_UPSTREAM_URL", "nothttp", "PENSTOCK_UPSTREAM_URL: is no URL"),
         ("PENSTOCK_DRAIN_TIMEOUT", "inf", "PENSTOCK_DRAIN_TIMEOUT: must be a finite number"),
         ("PENSTOCK_RESULT_TTL", "9" * 30, "PENSTOCK_RESULT_TTL: must be "),
@@ -199,11 +204,11 @@ BAD_FILES = [
     ("[routes]\nfast = 3", ":2: routes.fast: must be a table"),
     ("[routes.fast]\nfallback = 'x'", ":2: routes.fast.fallback: must be a list"),
     ("[routes.fast]\nfallback = [\n 'default',\n 'x',\n]",
-     ":4: routes.fast.fallback.1: there is no route 'x'; known routes: default, fast"),
+     ":4: routes.fast.fallback #2: there is no route 'x'; known routes: default, fast"),
     ("[routes.a]\nfallback = ['b']\n[routes.b]\nfallback = ['a']",
-     ":2: routes.a.fallback.0: leads back: a -> b -> a; take one of them out"),
+     ":2: routes.a.fallback #1: leads back: a -> b -> a; take one of them out"),
     ("[routes.fast]\nservice_tiers = ['flx']",
-     ":2: routes.fast.service_tiers.0: must be 'flex', 'default' or 'priority'; choose one"),
+     ":2: routes.fast.service_tiers #1: must be 'flex', 'default' or 'priority'; choose one"),
     ("[routes.fast]\nprices = { input = 1 }",
      ":2: routes.fast.prices.output: is missing; give USD per 1M tokens"),
     ("[routes.fast]\n\n[routes.fast.timeouts]\ntotal = 0",
@@ -214,7 +219,24 @@ BAD_FILES = [
     ("[tenants.a]\nbudget_month = 1\n[routes.fast]\nurl = 'http://x'",
      ":3: routes.fast.prices: is missing"),
     ("model = 'x'\n[tenants.a]\nbudget_month = 1", ": routes.default.prices: is missing"),
-    ("\nwebhook_allow = ['10.0.0.1/8']", ":2: webhook_allow.0: value is not a valid IPv4 or IPv6"),
+    ("\nwebhook_allow = ['10.0.0.1/8']", ":2: webhook_allow #1: is no network; write 10.1.0.0/16"),
+    ("worker_routes = ['nope']",
+     ":1: worker_routes #1: there is no route 'nope'; known routes: default"),
+    ("[routes.fast]\nfallback = ['a b']", ":2: routes.fast.fallback #1: is no name; take up to"),
+    ("[routes.fast]\nfallback = 'default'",
+     ":2: routes.fast.fallback: must be a list; put it in [ ], or leave it out"),
+    ("\nwebhook_http = 'maybe'",
+     ":2: webhook_http: must be true or false; give one of them, or leave it out for false"),
+    ("webhook_secret = 'x'", ":1: webhook_secret: is no webhook secret, which is whsec_ and 24"),
+    ("public_url = 'x'", ":1: public_url: is no URL; write where others reach the gateway"),
+    ("\ntoken = 'a b'", ":2: token: is no token; give visible ASCII characters"),
+    ("gateway_origins = 'x'", ":1: gateway_origins #1: is no origin; write https://"),
+    ("hooks.h = { verify = 'slack', secret_env = 'X', messages = [] }",
+     ":1: hooks.h.messages: is empty; put something in"),
+    ("hooks.h = { verify = 'slack', secret_env = 'a b', messages = [{ content = 'a' }] }",
+     ":1: hooks.h.secret_env: is no variable's name"),
+    ("[tenants.a.webhook]\nurl = 'http://x'\nevents = ['x']",
+     ":3: tenants.a.webhook.events #1: must be 'started', "),
     ("[routes.fast]\nconcurrency = 99999999999999999999",
      ":2: routes.fast.concurrency: must be 1000000000 or less; give a smaller number"),
 ]  # fmt: skip
@@ -228,6 +250,52 @@ def test_a_wrong_file_is_explained(text: str, says: str, tmp_path: Path) -> None
         Settings.load()
     assert str(error.value).startswith(f"penstock.toml{says}")
     assert len(str(error.value).splitlines()) == len(error.value.mistakes) == 1
+
+
+GARBAGE = [3, -1, 0, 1.5, True, "", "x", "a b", [], ["x"], [3], [""], {}, {"x": 1}, {"x": {}}]
+
+
+def fields_of(model: type[BaseModel], *place: str) -> Iterator[tuple[str, ...]]:
+    """Every field, those of tables too; tables that have names of their own are called `a`."""
+    for name, field in model.model_fields.items():
+        inside = mistake._model_in(field.annotation)
+        yield (*place, name)
+        if inside:
+            named = ("a",) if get_origin(field.annotation) is dict else ()
+            yield from fields_of(inside, *place, name, *named)
+
+
+@pytest.mark.parametrize("place", list(fields_of(Settings)), ids=".".join)
+def test_no_mistake_is_told_in_a_librarys_words(place: tuple[str, ...]) -> None:
+    """Whatever stands at a setting, it is right, or the message is ours and says where."""
+    refused = 0
+    for value in GARBAGE:
+        given: Any = value
+        for name in reversed(place[1:]):
+            given = {name: given}
+        said = refusal_of({place[0]: given})
+        assert not re.search(r"Input|Value|String|List|Tuple|Dict|<class|what belongs", said)
+        refused += bool(said)
+    assert refused
+
+
+def refusal_of(arguments: dict[str, Any]) -> str:
+    try:
+        Settings.load(**arguments)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
+def test_mistakes_are_told_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    """Whoever mends a file goes through it from above; each thing is told once."""
+    (tmp_path / "penstock.toml").write_text(
+        "max_attempts = 0\n[routes.a]\nconcurrency = 0\nfallback = ['a b', 'c']\n"
+        "[tenants.a]\nweight = 0\n[routes.b]\nfallback = ['d']\n"
+    )
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load()
+    assert [found.line for found in error.value.mistakes] == [1, 3, 4, 4, 6, 8]
 
 
 def test_no_mistake_spans_lines_or_drives_a_terminal(tmp_path: Path) -> None:
@@ -311,19 +379,19 @@ def test_the_embedded_server_is_found_by_its_socket(state_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("routes", "says"),
     [
-        ({"a": {"fallback": ["b"]}}, "routes.a.fallback.0: there is no route 'b'"),
-        ({"a": {"fallback": ["a"]}}, "routes.a.fallback.0: leads back: a -> a"),
+        ({"a": {"fallback": ["b"]}}, "routes.a.fallback #1: there is no route 'b'"),
+        ({"a": {"fallback": ["a"]}}, "routes.a.fallback #1: leads back: a -> a"),
         (
             {
                 "a": {"fallback": ["default", "b"]},
                 "b": {"fallback": ["c"]},
                 "c": {"fallback": ["a"]},
             },
-            "routes.a.fallback.1: leads back: a -> b -> c -> a",
+            "routes.a.fallback #2: leads back: a -> b -> c -> a",
         ),
         ({"a": {"service_tiers": ["priority", "flex"]}}, "keep to the order flex, default"),
         ({"a": {"service_tiers": ["flex", "flex"]}}, "keep to the order flex, default"),
-        ({"a": {"fallback": [["b"]]}}, "routes.a.fallback.0: "),
+        ({"a": {"fallback": [["b"]]}}, "routes.a.fallback #1: must be text"),
     ],
 )
 def test_fallbacks_and_tiers_that_cannot_be_are_refused(routes: dict[str, Any], says: str) -> None:

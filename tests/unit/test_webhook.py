@@ -68,7 +68,7 @@ def test_an_endpoint_is_a_url_or_an_object() -> None:
         ({"url": URL, "events": []}, "webhook.events: "),
         ({"url": URL, "events": ["queued"]}, "webhook.events.0: "),
         ({"url": URL, "more": 1}, "webhook.more: "),
-        ({}, "webhook.url: Field required"),
+        ({}, "webhook.url: is missing"),
         (7, "webhook: "),
     ],
 )  # fmt: skip

@@ -6,15 +6,17 @@ or in headers, as with chat completions; only `conversation` is OpenAI's word fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from penstock.errors import InvalidRequest
-from penstock.job import OPTION_NAMES
+from penstock.job import MOST_MISTAKES, OPTION_NAMES
+from penstock.mistake import Place, in_words
 from producers.gateway.openai.items import Item, messages_of
 
 MARK = "penstock.response"
@@ -26,6 +28,9 @@ FORWARDED = (
     "presence_penalty", "frequency_penalty", "repetition_penalty",
 )  # fmt: skip
 """Fields that chat completions call the same; from `seed` on OpenAI's Responses API lacks them."""
+
+TEXT = "str"
+"""Where pydantic puts what is wrong with a field that may be text or something else: as no text."""
 
 OPTIONS = OPTION_NAMES - {"conversation", "metadata"}
 
@@ -197,12 +202,27 @@ def read(body: Mapping[str, Any]) -> tuple[ResponseRequest, dict[str, Any]]:
 
 
 def _mistakes(error: ValidationError) -> list[str]:
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [f"{'.'.join(map(str, m['loc']))}: {_said(m['type'], m['msg'])}" for m in found[:10]]
+    found = error.errors(include_input=False, include_url=False)
+    places = [wrong["loc"] for wrong in found if wrong["type"] != "list_type"]
+    told = [wrong for wrong in found if not _is_something_else(wrong["loc"], places)]
+    return [f"{_place(wrong['loc'])}: {_said(wrong)}" for wrong in told[:MOST_MISTAKES]]
 
 
-def _said(kind: str, message: str) -> str:
-    return "is not supported" if kind == "extra_forbidden" else message
+def _is_something_else(place: Place, places: Iterable[Place]) -> bool:
+    """Whether a field that is no text is a list, with a mistake of its own in it."""
+    field = place[:-1]
+    return place[-1] == TEXT and any(p[: len(field)] == field and p != place for p in places)
+
+
+def _place(parts: Place) -> str:
+    """Without pydantic's names for the kinds a field may be of."""
+    return ".".join(str(part) for part in parts if part != TEXT and "[" not in str(part))
+
+
+def _said(wrong: ErrorDetails) -> str:
+    if wrong["type"] == "extra_forbidden":
+        return "is not supported"
+    return in_words(wrong)[0].replace("a table", "an object")
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
