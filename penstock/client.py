@@ -560,7 +560,9 @@ def _outcome_error(event: Event) -> JobError:
             text = f"{event.job} was cancelled: {event.data['reason']}"
             return JobCancelled(text, job=event.job, data=event.data)
         case _:
-            text = f"{event.job} expired: its deadline passed before it could run"
+            early = event.time < event.data["deadline"]
+            why = "could not have been met any more" if early else "passed before it could run"
+            text = f"{event.job} expired: its deadline {why}"
             return JobExpired(text, job=event.job, data=event.data)
 
 

@@ -286,6 +286,8 @@ def _encode(body: dict[str, Any]) -> bytes:
         if b"null" in request:  # what msgspec makes of a number that JSON cannot write
             _refuse_infinity(body)
         return request
+    except UnicodeEncodeError:  # a lone surrogate, such as Python makes of what is no UTF-8
+        raise InvalidRequest("the request holds text that is not valid Unicode") from None
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"the request cannot be written as JSON: {error}") from None
     except RecursionError:

@@ -60,7 +60,7 @@ def map_error(error: BaseException, url: str) -> PenstockError:
     shown, text = without_credentials(url), str(error).rstrip(".")
     if isinstance(error, UnicodeEncodeError):
         return InvalidRequest("the text is not valid Unicode; send it as UTF-8")
-    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+    if _is_refusal(error):
         return ConfigurationError(
             f"Redis at {shown} refuses these credentials: {text}. Check PENSTOCK_REDIS_URL"
         )
@@ -84,6 +84,13 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             "Start it, run one here with `penstock up`, or set PENSTOCK_REDIS_URL"
         )
     return StoreError(f"Redis at {shown} answered: {text}")
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the user may not do this, or not come in; scripts say it in a way of their own."""
+    refused = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+    in_script = ("ACL failure in script", "The user executing the script can't")
+    return isinstance(error, refused) or any(text in str(error) for text in in_script)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from penstock import AsyncClient, PenstockError, Settings
+from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, StoreError
 from penstock.mistake import in_words
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
@@ -79,7 +79,13 @@ def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PenstockError)  # noqa: S101 - what it is registered for
+    if action := _UNTOLD.get(type(error)):
+        request.state.passage.log(action, error=str(error))
     return answer.of_problem(request.url.path, problem_of(error))
+
+
+_UNTOLD = {ConfigurationError: "queue_refused", StoreError: "queue_broken"}
+"""Errors whose text is for the operator only, by what the log calls them."""
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -94,11 +100,18 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     return answer.of_problem(request.url.path, problem)
 
 
+_FOREIGN = {
+    404: ("no_such_path", "there is nothing at this path"),
+    405: ("no_such_method", "this path does not take {}"),
+}
+"""What the framework refuses by itself: code and text."""
+
+
 async def _on_http(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself: an unknown path, a wrong method."""
     assert isinstance(error, HTTPException)  # noqa: S101
-    code = {404: "no_such_path", 405: "no_such_method"}.get(error.status_code, "invalid_request")
-    text = f"{request.method} is not understood here; /v1/openapi.json lists what is"
+    code, text = _FOREIGN.get(error.status_code, ("invalid_request", "this is not understood"))
+    text = f"{text.format(request.method)}; /v1/openapi.json lists what there is"
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(documents.methods_at(request.app, request.url.path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -17,6 +17,7 @@ from penstock.job import (
     MAX_SECONDS,
     JobRecord,
 )
+from penstock.webhook import AT_THE_END, MAX_URL, EventName
 from producers.gateway.problem import TYPES
 
 ID = "job_01K9ZV2M8Q3W5E7R9T1Y3V5B7N"
@@ -32,11 +33,22 @@ class Links(BaseModel):
     cancel: str
 
 
+class OutlookDocument(BaseModel):
+    """How long a waiting job will wait, were everything to go on as it does."""
+
+    position: Annotated[int, Field(description="its place in its route's line, from 1 on")]
+    wait: Annotated[float | None, Field(description="seconds; null where nothing is known yet")]
+
+
 class JobDocument(JobRecord):
-    """A job. Times are seconds since the epoch; `outcome` is the data of its last event."""
+    """A job. Times are seconds since the epoch; `outcome` is the data of its last event.
+
+    `outlook` is told where one job is asked for, and null unless it waits in its route's line.
+    """
 
     object: Literal["job"]
     links: Links
+    outlook: OutlookDocument | None = None
 
 
 class JobPage(BaseModel):
@@ -84,7 +96,7 @@ _MEANINGS = {
     422: ("idempotency_conflict", "The idempotency key belongs to another request."),
     429: ("too_many_requests", "Too many requests, or too many waiting jobs, or no budget left."),
     500: ("internal_error", "The gateway failed."),
-    503: ("queue_unavailable", "The queue cannot be reached, or is full; see Retry-After."),
+    503: ("queue_unavailable", "The queue is away, full, or refuses the gateway; see Retry-After."),
     504: ("too_slow", "The queue did not answer in time."),
 }
 
@@ -132,10 +144,46 @@ MESSAGE = {
     ]
 }
 
+_ENDPOINT = {
+    "type": "string",
+    "maxLength": MAX_URL,
+    "pattern": r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,3})?(/[!-\[\]-~]*)?$",
+    "examples": ["https://example.com/answers"],
+}
+_SECRET = r"whsec_([A-Za-z0-9+/]{4}){8,21}"  # noqa: S105 - what one looks like
+
+WEBHOOK = {
+    "description": "whom to tell what happens to the job: a URL, which hears of its end, or more",
+    "anyOf": [
+        _ENDPOINT,
+        {
+            "type": "object",
+            "required": ["url"],
+            "additionalProperties": False,
+            "properties": {
+                "url": _ENDPOINT,
+                "secret": {
+                    "type": "string",
+                    "pattern": f"^({_SECRET}( {_SECRET})*)?$",
+                    "description": "one, or several with spaces between them; left out: the "
+                    "workers' own",
+                },
+                "events": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"enum": list(get_args(EventName))},
+                    "default": list(AT_THE_END),
+                },
+            },
+        },
+        {"type": "null"},
+    ],
+}
+
 JOB = {
     "type": "object",
     "description": "Any field of a chat-completions body goes to the upstream as it is; "
-    "the job's own fields say how Penstock treats it; `webhook`, for one, is in docs/webhooks.md.",
+    "the job's own fields say how Penstock treats it.",
     "required": ["messages"],
     "additionalProperties": True,
     "properties": {
@@ -167,6 +215,7 @@ JOB = {
         "result_ttl": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_RESULT_TTL},
         "conversation": {"type": ["string", "null"], "minLength": 1, "maxLength": 255},
         "on_busy": {"enum": ["enqueue", "reject", "interrupt", "replace"], "default": "enqueue"},
+        "webhook": WEBHOOK,
         "idempotency_key": {"type": ["string", "null"], "minLength": 1, "maxLength": 255,
                             "description": "as the header Idempotency-Key"},
     },

@@ -108,8 +108,10 @@ async def list_jobs(
 
 @router.get("/{id}", response_model=documents.JobDocument, responses=errors(404))
 async def show(caller: Reader, queue: Queue, id_: Id) -> Response:
-    """Show a job, with its outcome once it is over."""
-    return answer.json(document(await owned(caller, queue, id_)))
+    """Show a job: how long it will wait, and its outcome once it is over."""
+    shown = document(await owned(caller, queue, id_))
+    (outlook,) = await queue.outlook([id_])
+    return answer.json({**shown, "outlook": outlook._asdict() if outlook else None})
 
 
 @router.get("/{id}/events", response_class=Response, responses={**documents.EVENTS, **errors(404)})

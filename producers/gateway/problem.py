@@ -70,6 +70,10 @@ class _Kind(NamedTuple):
 
 _AWAY = "the queue cannot be reached at the moment; try again"
 _FULL = "the queue takes no new jobs at the moment; running jobs finish. Try again later"
+_REFUSED = (
+    "the queue refuses this gateway at the moment; its operator finds the reason in its log. "
+    "Try again later"
+)
 _BROKEN = "the gateway failed on this request; its log says more"
 
 KINDS: dict[type[errors.PenstockError], _Kind] = {
@@ -85,6 +89,7 @@ KINDS: dict[type[errors.PenstockError], _Kind] = {
     errors.Dismissed: _Kind(503, "gateway_stops", None, RETRY_SOON),
     errors.StoreUnavailable: _Kind(503, "queue_unavailable", _AWAY, RETRY_SOON),
     errors.StoreFull: _Kind(503, "queue_full", _FULL, {"Retry-After": "30"}),
+    errors.ConfigurationError: _Kind(503, "queue_refused", _REFUSED, {"Retry-After": "30"}),
     errors.PenstockError: _Kind(500, "internal_error", _BROKEN),
 }
 """By class; the closest ancestor counts."""

@@ -31,6 +31,12 @@ ACTIONS: dict[str, Action] = {
     "request_answered": Action("info", "request answered", ABOUT_REQUEST),
     "hook_refused": Action("warning", "a webhook's sender is not proved", ("hook", "reason")),
     "hook_failed": Action("error", "a webhook does not fit its template", ("hook", "reason")),
+    "queue_refused": Action(
+        "error", "Redis refuses this gateway; see `penstock doctor`", (*ABOUT_REQUEST, "error")
+    ),
+    "queue_broken": Action(
+        "error", "Redis failed a request; see `penstock doctor`", (*ABOUT_REQUEST, "error")
+    ),
     "request_broken": Action(
         "error", "a fault of Penstock's own; please report it", (*ABOUT_REQUEST, "error", "place")
     ),

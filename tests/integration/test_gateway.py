@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from penstock import Client, Settings
 from penstock.commands import register
-from penstock.settings import Tenant
+from penstock.settings import RouteOverrides, Tenant
 from penstock.store import Store
 from producers.gateway.stream import HEARTBEAT
 from tests.gateways import GatewayThread, http
@@ -22,6 +23,7 @@ from tests.waiting import until
 from worker.dispatch import CELERY_VERSION, render_template
 
 BODY = {"messages": MESSAGES}
+TEMPLATE = render_template()
 
 
 @pytest.fixture
@@ -242,6 +244,8 @@ def test_unknown_paths_and_methods_are_errors_like_others(api: httpx.Client) -> 
     """The framework's own refusals have the documented body and the security headers too."""
     missing, wrong = api.get("/v1/nothing"), api.put("/v1/jobs")
     assert (error_of(missing), error_of(wrong)) == ((404, "no_such_path"), (405, "no_such_method"))
+    assert missing.json()["error"]["message"].startswith("there is nothing at this path; ")
+    assert wrong.json()["error"]["message"].startswith("this path does not take PUT; ")
     for answer in (missing, wrong, api.get("/v1/jobs")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
@@ -260,6 +264,73 @@ def test_a_gateway_without_its_server_says_so_without_saying_where(
     assert error_of(answer) == (503, "queue_unavailable")
     assert answer.headers["retry-after"] == "1"
     assert "127.0.0.1" not in answer.text
+
+
+@pytest.mark.parametrize("forbidden", ["-evalsha", "-hget"], ids=["a script", "inside a script"])
+def test_a_queue_that_refuses_the_gateway_says_so_without_internals(
+    settings: Settings, store: Store, forbidden: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """503 with Retry-After, also in OpenAI's shape; the log alone says what Redis said."""
+    user = ["ACL", "SETUSER", "bounded", "on", ">secret", "~*", "&*", "+@all"]
+    store.redis.execute_command(*user)
+    url = settings.server_url.replace("unix://", "unix://bounded:secret@")
+    try:
+        bounded = settings.model_copy(update={"redis_url": url})
+        with GatewayThread(bounded) as gateway, http(gateway.url) as api:
+            assert api.get("/v1/jobs").status_code == 200
+            store.redis.execute_command("ACL", "SETUSER", "bounded", forbidden)
+            answers = [
+                api.post("/v1/jobs", json=BODY),
+                api.post("/v1/chat/completions", json=BODY),
+            ]
+    finally:
+        store.redis.acl_deluser("bounded")
+    assert error_of(answers[0]) == (503, "queue_refused")
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert not {"bounded", "NOPERM", "unix"} & set(re.split(r"\W", answer.text))
+    assert "queue_refused" in "".join(capsys.readouterr())
+
+
+def test_a_waiting_job_says_how_long_it_will_wait(store: Store, settings: Settings) -> None:
+    """Its place in the line, and no outlook once it has a worker, or in a list."""
+    one = settings.applying({"default": RouteOverrides(concurrency=1)}, {})
+    store.run(register(TEMPLATE, CELERY_VERSION, one.resolved_routes, {}))
+    with GatewayThread(settings) as gateway, http(gateway.url) as api:
+        first, _, third = (submit(api)["id"] for _ in range(3))
+        assert api.get(f"/v1/jobs/{first}").json()["outlook"] is None
+        assert api.get(f"/v1/jobs/{third}").json()["outlook"] == {"position": 2, "wait": None}
+        assert all("outlook" not in job for job in api.get("/v1/jobs").json()["data"])
+
+
+def test_everything_wrong_with_a_request_is_told_at_once(api: httpx.Client) -> None:
+    """A missing field of the body beside a wrong option, in words that are ours."""
+    wrong = api.post("/v1/jobs", json={"priority": 10, "webhook": {"url": "x"}, "n": "2"})
+    assert wrong.json()["error"]["message"] == (
+        "invalid request: priority: must be 9 or less; webhook.url: is no webhook's URL; "
+        "messages: is missing; n: must be a whole number"
+    )
+    query = api.get("/v1/jobs", params={"limit": "many", "after": "x", "state": "y"})
+    said = query.json()["error"]["message"]
+    assert "limit: must be a whole number" in said
+    assert not re.search(r"Input|String|Value|pattern", said)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b'{"messages":[],"n":1e999}', "number_out_of_range", "1.8e308"),
+        (b'{"messages":[],"x":"\\ud800"}', "not_json", "half a character"),
+        (b'{"messages":', "not_json", "valid JSON in UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_told_apart(
+    api: httpx.Client, content: bytes, code: str, says: str
+) -> None:
+    """JSON whose number no computer holds, half a character, and what is no JSON at all."""
+    answer = api.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+    assert error_of(answer) == (400, code)
+    assert says in answer.json()["error"]["message"]
 
 
 def test_a_request_that_dawdles_is_refused(settings: Settings) -> None:

@@ -6,11 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
 
 from penstock import Settings
 from penstock.store import Store
 from tests.gateways import GatewayThread, http, make_key
 from tests.processes import Started
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the specification's example
 
 CONFIGURATION = """
 [checks.positive_data_acceptance]
@@ -29,7 +35,7 @@ def test_whatever_is_sent_the_answer_is_documented(
     settings: Settings, store: Store, start_worker: Started, state_dir: Path
 ) -> None:
     """schemathesis, all checks: no 500, no undocumented status, bodies as described, keys kept."""
-    start_worker()
+    start_worker(PENSTOCK_WEBHOOK_CONCURRENCY="0")  # whatever hosts come to schemathesis's mind
     free = settings.model_copy(update={"gateway_requests_per_minute": 10**6})
     (state_dir / "schemathesis.toml").write_text(CONFIGURATION)
     with GatewayThread(free) as gateway:
@@ -45,6 +51,39 @@ def test_whatever_is_sent_the_answer_is_documented(
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Tested: 16" in done.stdout
+
+
+ENDPOINT = {"url": "https://example.com:8443/a?b=@c", "events": ["started"], "secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("webhook", "right"),
+    [
+        ("https://example.com/answers", True),
+        (ENDPOINT, True),
+        ({**ENDPOINT, "secret": f"{SECRET} {SECRET}"}, True),
+        (None, True),
+        ("example.com", False),
+        ("https://me:secret@example.com/", False),
+        ({**ENDPOINT, "events": ["queued"]}, False),
+        ({**ENDPOINT, "events": []}, False),
+        ({**ENDPOINT, "secret": "whsec_short"}, False),
+        ({**ENDPOINT, "nothing": 1}, False),
+        ({"events": ["started"]}, False),
+    ],
+)
+def test_the_document_knows_webhooks(gateway: GatewayThread, webhook: Any, right: bool) -> None:
+    """What its schema takes the gateway takes, and what it refuses is refused, on every path."""
+    with http(gateway.url) as api:
+        document = api.get("/v1/openapi.json").json()
+        job = {"messages": [{"role": "user", "content": "Hi"}], "webhook": webhook}
+        assert (api.post("/v1/jobs", json=job).status_code == 202) is right
+    for path in ("/v1/jobs", "/v1/chat/completions", "/v1/responses"):
+        operation = document["paths"][path]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert schema["properties"].keys() >= {"route", "tenant", "priority", "on_busy", "webhook"}
+        validator = jsonschema.Draft202012Validator(schema["properties"]["webhook"])
+        assert validator.is_valid(webhook) is right
 
 
 def test_the_document_shows_every_error_with_an_example(gateway: GatewayThread) -> None:

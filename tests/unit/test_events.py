@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock import JobExpired
+from penstock.client import result_of
 from penstock.events import Cursor, Event, decode, encode
+from producers.gateway.openai.errors import of_event
 
 cursors = st.builds(Cursor, st.integers(0, 10**6), st.integers(0, 10**6))
 
@@ -55,3 +58,28 @@ def test_an_event_is_silent_in_logs() -> None:
 def test_terminal_events_are_known(kind: str, ends: bool) -> None:
     """Exactly the four outcomes end a feed."""
     assert Event("1-2", "job_1", kind, 1.0, {}).is_terminal is ends
+
+
+@pytest.mark.parametrize(
+    ("deadline", "why"),
+    [(100.0, "passed before it could run"), (200.0, "could not have been met any more")],
+)
+def test_an_expiry_says_whether_the_deadline_has_passed(deadline: float, why: str) -> None:
+    """A job whose turn came too late expires before its deadline, and is not told otherwise."""
+    with pytest.raises(JobExpired, match=f"its deadline {why}"):
+        result_of(Event("0-2", "job_1", "expired", 150.0, {"deadline": deadline}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "blamed"),
+    [
+        ("worker_lost", "the worker that streamed it was lost"),
+        ("worker_stopping", "the worker that streamed it had to stop"),
+        ("connection_broken", "the model's stream broke off"),
+    ],
+)
+def test_a_restart_blames_what_broke(reason: str, blamed: str) -> None:
+    """OpenAI's clients read it: a worker that was killed is no fault of the model's."""
+    data = {"attempt": 1, "reason": reason, "retry_at": 1.0}
+    failure = of_event(Event("1-5", "job_1", "restarted", 1.0, data))
+    assert f"{blamed} and the answer begins anew" in failure.message

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from producers.gateway.documents import ID, JOB
 from producers.gateway.openai.chunks import DONE
 from producers.gateway.openai.errors import Failure, body, type_of
-from producers.gateway.openai.request import ResponseRequest
+from producers.gateway.openai.request import OPTIONS, ResponseRequest
 
 
 class OpenAIMistake(BaseModel):
@@ -109,7 +109,21 @@ def nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "properties": free}
 
 
-RESPONSE = nullable(inlined(_RESPONSE_SCHEMA, _RESPONSE_SCHEMA["$defs"]))
+_JOB_FIELDS: Any = JOB["properties"]
+
+
+def options(*but: str) -> dict[str, Any]:
+    """The schemas of the job's own options, without these."""
+    return {name: _JOB_FIELDS[name] for name in sorted(OPTIONS - {*but})}
+
+
+_OWN_FIELDS: Any = inlined(_RESPONSE_SCHEMA, _RESPONSE_SCHEMA["$defs"])
+
+RESPONSE = nullable({
+    **_OWN_FIELDS,
+    "properties": {**options("delay", "deadline"), **_OWN_FIELDS["properties"]},
+})  # fmt: skip
+"""A delay or a deadline would be waited for: they are for the background, and left out here."""
 
 RESPONSE_ASKED = {"input": "Why is the sky blue?", "background": True}
 
@@ -129,8 +143,6 @@ RESPONSE_SHOWN = shown("The response as it stands.", _RESPONSE_EXAMPLE)
 RESPONSE_ERASED = shown(
     "It is erased.", {"id": f"resp_{ID[4:]}", "object": "response", "deleted": True}
 )
-
-_JOB_FIELDS: Any = JOB["properties"]
 
 CHAT = {
     **JOB,

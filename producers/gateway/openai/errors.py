@@ -26,6 +26,13 @@ _OWN_STATUS = {"timeout": TIMEOUT, "internal_error": 500, "worker_lost": 500}
 """Statuses of failures that no upstream's answer gave; 502 for what is not here."""
 
 
+_BLAMED = {
+    "worker_lost": "the worker that streamed it was lost",
+    "worker_stopping": "the worker that streamed it had to stop",
+}
+"""What broke an answer off, where that was not its upstream: by the reason of `restarted`."""
+
+
 class Failure(NamedTuple):
     """One error, ready to be told.
 
@@ -82,11 +89,12 @@ def of_outcome(kind: str, data: dict[str, Any]) -> Failure:
             message = f"the job was cancelled: {data['reason']}"
             return Failure(409, message, type_of(409), "cancelled", settled=True)
         case EventType.EXPIRED:
-            message = "the job expired: its deadline passed before it could run"
+            message = "the job expired: it could not be answered by its deadline"
             return Failure(TIMEOUT, message, type_of(TIMEOUT), "expired", settled=True)
         case _:
+            blamed = _BLAMED.get(data["reason"], "the model's stream broke off")
             message = (
-                "what was said is void: the model's stream broke off and the answer begins anew; "
+                f"what was said is void: {blamed} and the answer begins anew; "
                 "send the request again, or send x-penstock-restart: buffer"
             )
             return Failure(BAD_GATEWAY, message, type_of(BAD_GATEWAY), "restarted")
