@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 
-from ops.interrupt import never_lost
+from ops.interrupt import INTERRUPTED, never_lost
 
 
 class Mount(NamedTuple):
@@ -103,6 +103,8 @@ def main() -> int:
     never_lost()
     try:
         result = penstock.main(prog_name="penstock", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):  # here: a second Ctrl-C would hit another import
+        return INTERRUPTED
     except Exception as error:
         from ops.failure import report
 

@@ -12,9 +12,6 @@ import click
 from penstock.errors import ConfigurationError, InvalidRequest, PenstockError, StoreUnavailable
 from penstock.settings import Settings
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells show it."""
-
 PIPE_CLOSED = 141
 """128 + SIGPIPE: the reader of our stdout has left, which is its good right."""
 
@@ -31,8 +28,6 @@ _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO}
 def report(error: Exception) -> int:
     """Say what went wrong, for people; the exit status."""
     match error:
-        case click.Abort():
-            return INTERRUPTED
         case click.exceptions.NoArgsIsHelpError():
             error.show()
             return error.exit_code

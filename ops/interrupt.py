@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells show it."""
+
 AGAIN = 0.05
 """Seconds after which an interrupt that came inside a `__del__` is raised: then it is over."""
 

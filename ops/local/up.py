@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,7 +126,7 @@ class Plant:
             f"gateway   {self._no_gateway or self._gateway_url()}",
             'submit    penstock submit "Hello!" --follow',
             f"watch     {self._watch_command()}",
-            "stop      Ctrl-C",
+            f"stop      {_stop_command()}",
         ]
         if not self.settings.redis_url:
             lines.insert(1, f"data      {_short(self.settings.state_dir)}/")
@@ -154,6 +155,12 @@ class Plant:
             f"warning: no token for route {', '.join(without)}: the upstream will refuse its jobs. "
             "Set DEEPINFRA_TOKEN, or try without a real model: penstock up --simulate"
         ]
+
+
+def _stop_command() -> str:
+    """A shell without job control starts what it puts into the background deaf to Ctrl-C."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return f"kill {os.getpid()}" if ignored else "Ctrl-C"
 
 
 def _short(path: Path) -> str:

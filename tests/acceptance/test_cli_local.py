@@ -210,11 +210,17 @@ def test_who_is_left_behind_by_up_stops(directory: Path, penstock: Start) -> Non
 
 
 def test_up_without_a_free_port_goes_on_without_a_gateway(penstock: Start) -> None:
-    """A taken port costs the gateway only: the line says which, and which setting to change."""
+    """A taken port costs the gateway only: the line says which, and which setting to change.
+
+    Started deaf to Ctrl-C, as by a script in the background, it says how it is stopped then.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a child inherits
         up = penstock("up", "--simulate", PENSTOCK_GATEWAY_PORT=str(port))
+        signal.signal(signal.SIGINT, before)
         said = read_until(up, "stop ")
+    assert said.endswith(f"stop      kill {up.pid}\n")
     assert f"none: port {port} is taken; set PENSTOCK_GATEWAY_PORT to another" in said
     up.terminate()
     up.communicate(timeout=60)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -45,3 +48,21 @@ def test_each_option_explains_itself(name: str) -> None:
         if isinstance(parameter, click.Option) and not parameter.help
     }
     assert silent <= {"limit", "workers", "port"}
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("click", []), ("redis", ["list"])])
+def test_ctrl_c_during_an_import_is_no_traceback(
+    module: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """Neither while the command line itself is imported nor, pressed twice, while a command is."""
+    (tmp_path / f"{module}.py").write_text("import signal; signal.raise_signal(signal.SIGINT)\n")
+    code = "import sys; from ops.start import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (130, -signal.SIGINT)
+    assert (done.stdout, done.stderr.strip()) == ("", "")
