@@ -10,6 +10,7 @@
         print(event.text, end="")
 """
 
+from penstock.attendance import WorkerRecord
 from penstock.client import AsyncClient, AsyncJob, Client, Job
 from penstock.commands import Outlook
 from penstock.errors import (
@@ -80,4 +81,5 @@ __all__ = [
     "UnknownRoute",
     "UpstreamError",
     "Usage",
+    "WorkerRecord",
 ]

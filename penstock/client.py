@@ -13,7 +13,8 @@ from datetime import date
 from itertools import islice, product
 from typing import Any
 
-from penstock import commands, keys, outbox
+from penstock import attendance, commands, keys, outbox
+from penstock.attendance import WorkerRecord
 from penstock.commands import Outlook
 from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
 from penstock.events import START, Cursor, Event, EventType, decode
@@ -249,6 +250,10 @@ class Client:
         asked = [commands.survey(name.decode()) for name in sorted(names)]
         return [survey for survey in _checked(self.store.run_all(asked)) if survey is not None]
 
+    def workers(self) -> Sequence[WorkerRecord]:
+        """The worker processes that are there, by name."""
+        return self.store.run(attendance.muster())
+
     def apply(self) -> int:
         """Put the routes and tenants of these settings in force for gates and running workers.
 
@@ -438,6 +443,10 @@ class AsyncClient:
         asked = [commands.survey(name.decode()) for name in sorted(names)]
         surveys = _checked(await self.store.run_all(asked))
         return [survey for survey in surveys if survey is not None]
+
+    async def workers(self) -> Sequence[WorkerRecord]:
+        """See Client.workers."""
+        return await self.store.run(attendance.muster())
 
     async def apply(self) -> int:
         """See Client.apply."""

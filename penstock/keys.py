@@ -81,6 +81,13 @@ CATALOGUE = {
     #   (first attempts a second), cut_at, cut_from (concurrency), paused_until, failures,
     #   open_until, opened (how often in a row), probe (the job that tries a broken upstream)
     "gate": PREFIX + "gate:",
+    # ZSET of the workers that are there, by when they count as gone.
+    "workers": PREFIX + "workers",
+    # HASH, what a worker process says of itself: <its name in Celery>. While it is there.
+    #   version, routes (by spaces), concurrency, streams, started_at
+    "worker": PREFIX + "worker:",
+    # ZSET of the workers that serve a route, by when they count as gone: <route>.
+    "serving": PREFIX + "serving:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
     # HASH, how to ring a worker: template (a Celery message), celery (the version that made it).
@@ -224,7 +231,13 @@ def turns(route: str) -> str:
     return CATALOGUE["turns"] + route
 
 
+def worker(name: str) -> str:
+    """HASH: what a worker process says of itself."""
+    return CATALOGUE["worker"] + name
+
+
 DUE = CATALOGUE["due"]
+WORKERS = CATALOGUE["workers"]
 WEBHOOKS = CATALOGUE["webhooks"]
 CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]

@@ -32,6 +32,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         opened: seconds until the breaker lets one job try; 0 where it does.
         waiting: jobs in the line, about, where there are very many tenants.
         suspects: jobs that wait apart, since they have lost their worker too often.
+        workers: processes that serve it; without any its jobs wait.
         tenants: those with the longest lines, and how many jobs wait there.
         first_token_p50, first_token_p99: seconds, None where no token came lately.
         jobs_per_second, tokens_per_second: answered in the last minute.
@@ -52,6 +53,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     breaker: Breaker
     waiting: int
     suspects: int
+    workers: int
     tenants: dict[str, int]
     first_token_p50: float | None
     first_token_p99: float | None
@@ -83,6 +85,7 @@ def read_survey(route: str, reply: list[list[bytes]]) -> Survey | None:
         breaker=msgspec.convert(about["breaker"], Breaker),
         waiting=int(about["waiting"]),
         suspects=int(about["suspects"]),
+        workers=int(about["workers"]),
         tenants={name: int(jobs) for name, jobs in tenants.items()},
         first_token_p50=_quantile(traffic, 0.5),
         first_token_p99=_quantile(traffic, 0.99),

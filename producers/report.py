@@ -32,9 +32,22 @@ UNCUT = 10_000
 """The width of output that no terminal shows: nothing is cut or wrapped in a pipe."""
 
 
-def _print(*parts: Table | Text) -> None:
+GAP = 2
+"""Between two columns."""
+
+
+def width() -> int:
+    """How many columns there are to fill."""
+    return _console().width
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else UNCUT, highlight=False)
+
+
+def print_parts(*parts: Table | Text) -> None:
     """Print to stdout, whole lines where it is a pipe."""
-    console = Console(width=None if sys.stdout.isatty() else UNCUT, highlight=False)
+    console = _console()
     with console.capture() as rendered:  # rich has ways of its own with a closed pipe
         for part in parts:
             console.print(part, soft_wrap=True)
@@ -47,30 +60,30 @@ def print_record(record: JobRecord, outlook: Outlook | None) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in facts(record, outlook, time.time()):
         table.add_row(Text(name, "dim"), value if isinstance(value, Text) else _text(value))
-    _print(table)
+    print_parts(table)
     if answer := _answer(record):
-        _print(Text(), _text(answer))
+        print_parts(Text(), _text(answer))
 
 
 def print_table(records: Iterable[JobRecord]) -> None:
     """Print a line for each job."""
     now = time.time()
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for name in ("JOB", "STATE", "AGE", "TOOK", "ROUTE", "ATTEMPT", "TOKENS"):
         table.add_column(name, no_wrap=True, min_width=30 if name == "JOB" else None)
     for record in records:
         table.add_row(*_row(record, now))
-    _print(table)
+    print_parts(table)
 
 
 def print_lines(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> None:
     """Print a table; columns from `numbers_from` on are numbers, and stand to the right."""
-    _print(table(names, lines, numbers_from=numbers_from))
+    print_parts(table(names, lines, numbers_from=numbers_from))
 
 
 def table(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> Table:
     """A table; columns from `numbers_from` on are numbers, and stand to the right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for position, name in enumerate(names):
         side = _SIDES[position >= numbers_from]
         table.add_column(name, no_wrap=True, justify=side)

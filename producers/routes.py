@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 
 from penstock import Client, ConfigurationError, Settings, Survey
 from penstock.consistency import no_route
@@ -21,10 +22,11 @@ from producers import report
 REFRESH = 1.0
 """Seconds between two looks of the live table."""
 
-NAMES = (
-    "ROUTE", "BREAKER", "WAITING", "IN USE", "REQUESTS/MIN", "TOKENS/MIN", "PAUSED",
-    "FIRST TOKEN p50/p99", "JOBS/S", "TOKENS/S", "LONGEST LINES",
-)  # fmt: skip
+NAMES = ("ROUTE", "STATE", "WAITING", "IN USE", "REQ/MIN", "TOK/MIN", "1ST TOKEN", "TOK/S")
+LINES = ("LONGEST LINES", "TENANT JOBS")
+
+SHORTEST = 8
+"""Letters of a route's name that stay whatever else a line must hold."""
 
 
 @click.group(invoke_without_command=True)
@@ -105,19 +107,39 @@ def _listeners(told: int) -> str:
 
 
 def _print(surveys: Sequence[Survey]) -> None:
-    if surveys:
-        report.print_lines(NAMES, map(_row, surveys), numbers_from=2)
-    else:
+    if not surveys:
         click.echo("no route has had a worker or a job yet", err=True)
+        return
+    report.print_parts(*tables(surveys, report.width()))
+
+
+def tables(surveys: Sequence[Survey], width: int) -> list[Table]:
+    """The routes, and where jobs wait, whose; in so many columns, of which 80 are enough."""
+    rows = fitted([_row(survey) for survey in surveys], NAMES, width)
+    lines = fitted([_line(survey) for survey in surveys if survey.tenants], LINES, width)
+    shown = [report.table(NAMES, rows, numbers_from=2)]
+    return [*shown, report.table(LINES, lines, numbers_from=2)] if lines else shown
+
+
+def fitted(rows: list[list[str]], names: Sequence[str], width: int) -> list[list[str]]:
+    """Rows whose first cells, which are names, are cut so that all columns have room."""
+    longest = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    room = max(SHORTEST, width - sum(longest[1:]) - report.GAP * (len(names) - 1))
+    return [[cut(row[0], room), *row[1:]] for row in rows]
+
+
+def cut(text: str, room: int) -> str:
+    """The text, or its beginning where there is no room for all of it."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _show(client: Client) -> None:
-    """Draw the table again and again."""
-    with _until_interrupted(), Live(console=Console(highlight=False), auto_refresh=False) as live:
+    """Draw the tables again and again."""
+    console = Console(highlight=False)
+    with _until_interrupted(), Live(console=console, auto_refresh=False) as live:
         pause = threading.Event()
         while True:
-            rows = map(_row, client.surveys())
-            live.update(report.table(NAMES, rows, numbers_from=2), refresh=True)
+            live.update(Group(*tables(client.surveys(), console.width)), refresh=True)
             pause.wait(REFRESH)
 
 
@@ -132,30 +154,46 @@ def _until_interrupted() -> Iterator[None]:
 def _row(survey: Survey) -> list[str]:
     return [
         survey.route,
-        f"open {survey.opened:.0f}s" if survey.breaker == "open" else survey.breaker,
-        str(survey.waiting + survey.suspects),
-        _in_use(survey),
+        state_of(survey),
+        short(survey.waiting + survey.suspects),
+        f"{short(survey.in_use)}/{short(survey.allowed)}",
         _of(survey.requests, survey.requests_per_minute),
         _of(survey.tokens, survey.tokens_per_minute),
-        f"{survey.paused:.1f}s" if survey.paused else "",
         _times(survey),
-        f"{survey.jobs_per_second:.1f}",
-        f"{survey.tokens_per_second:.0f}",
-        ", ".join(f"{tenant} {jobs}" for tenant, jobs in survey.tenants.items()),
+        short(round(survey.tokens_per_second)),
     ]
 
 
-def _in_use(survey: Survey) -> str:
-    """What may run now, and in brackets what the settings say, while that is another."""
-    slowed = f" ({survey.configured})" if survey.allowed != survey.configured else ""
-    return f"{survey.in_use}/{survey.allowed}{slowed}"
+def _line(survey: Survey) -> list[str]:
+    return [survey.route, ", ".join(f"{name} {jobs}" for name, jobs in survey.tenants.items())]
+
+
+def state_of(survey: Survey) -> str:
+    """What keeps a route's jobs from running, the worst first; `ok` where nothing does."""
+    if not survey.workers:
+        return "no worker"
+    if survey.breaker == "open":
+        return f"broken {survey.opened:.0f}s"
+    if survey.breaker == "half open":
+        return "trying"
+    if survey.paused:
+        return f"paused {survey.paused:.0f}s"
+    return "slowed" if survey.allowed < survey.configured else "ok"
+
+
+def short(count: int) -> str:
+    """A number in four or five characters: 9999, 12k, 1.5M."""
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1000:.0f}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
 
 
 def _of(used: int, allowed: int | None) -> str:
-    return str(used) if allowed is None else f"{used}/{allowed}"
+    return short(used) if allowed is None else f"{short(used)}/{short(allowed)}"
 
 
 def _times(survey: Survey) -> str:
+    """Seconds to the first token that half of the answers, and 99 in 100, did not exceed."""
     if survey.first_token_p50 is None or survey.first_token_p99 is None:
         return ""
-    return f"{survey.first_token_p50:.2f}s/{survey.first_token_p99:.2f}s"
+    return f"{survey.first_token_p50:.1f}/{survey.first_token_p99:.1f}s"

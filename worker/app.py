@@ -25,6 +25,8 @@ from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
 from worker import tasks, telemetry
 from worker.attempt import Attempts
+from worker.attendance import ROUND as ATTENDING
+from worker.attendance import Attendance
 from worker.changes import Changes
 from worker.dispatch import CELERY_VERSION, Application, make_app, queue_of, render_template
 from worker.keeper import ROUND, Keeper
@@ -90,6 +92,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         watchdog = Watchdog(
             store, attempts, routes, lambda: pool.free, settings.watchdog_timeout, leave
         )
+        attendance = Attendance(store, routes, leases, pool.limit, partial(_name, pool))
         routes.version = await store.run(routes.registration)
         telemetry.log(
             "worker_started", routes=routes.served, concurrency=pool.limit, server=settings.safe_url
@@ -98,14 +101,21 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         loops.begin(relay.run())
         loops.every("webhooks", 0, deliveries.run)
         loops.every("watchdog", ROUND, watchdog.look)
+        loops.every("attend", ATTENDING, attendance.report)
         keeper.start()
         try:
             yield attempts
         finally:
             await loops.end()
+            await attendance.end()
             await deliveries.close()
             await upstream.close()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
+
+
+def _name(pool: AsyncioPool) -> str:
+    """What Celery calls this worker, once it takes messages."""
+    return "" if pool.consumer is None else str(pool.consumer.hostname)
 
 
 def _consume(pool: AsyncioPool, route: str) -> None:

@@ -43,6 +43,7 @@ local about = {
   'now', stamp(now), 'configured', gate.concurrency, 'allowed', allowed_concurrency(gate, now),
   'in_use', redis.call('ZCARD', KEY.held .. route), 'waiting', waiting,
   'suspects', redis.call('ZCARD', KEY.suspects .. route),
+  'workers', redis.call('ZCOUNT', KEY.serving .. route, stamp(now), '+inf'),
   'requests_per_minute', gate.requests_per_minute or '',
   'tokens_per_minute', gate.tokens_per_minute or '',
   'tokens_in_window', gate.tokens_per_minute and window_total(route, now) or '',

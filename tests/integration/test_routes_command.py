@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from penstock import AsyncClient, Client, Settings, commands, keys
+from penstock import AsyncClient, Client, Settings, attendance, commands, keys
 from penstock.commands import Feedback
 from penstock.settings import RouteOverrides, Tenant
 from penstock.store import Store
 from tests.terminal import CommandLine, on_a_terminal
+from tests.waiting import until
 from worker.dispatch import CELERY_VERSION, render_template
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -31,7 +32,7 @@ def busy(settings: Settings, store: Store, client: Client) -> None:
 
 def columns(table: str) -> dict[str, dict[str, str]]:
     """The rows of a table by their first cell, each by the names above."""
-    head, *rows = table.splitlines()
+    head, *rows = table.partition("LONGEST LINES")[0].splitlines()
     starts = [match.start() for match in re.finditer(r"\S+(?: \S+)*", head)]
     assert starts[0] == 0
     names = re.findall(r"\S+(?: \S+)*", head)
@@ -46,11 +47,11 @@ def test_the_table_shows_use_lines_and_limits(cli: CommandLine, busy: None) -> N
     table = columns(said.out)
     assert list(table) == ["default", "idle"]
     row = table["default"]
-    assert (row["BREAKER"], row["WAITING"], row["IN USE"]) == ("closed", "7", "3/3")
-    assert row["REQUESTS/MIN"] == "3/600"
-    assert row["TOKENS/MIN"].endswith("/100000")
-    assert int(row["TOKENS/MIN"].partition("/")[0]) > 0
-    assert "b 4, a 3" in said.out
+    assert (row["STATE"], row["WAITING"], row["IN USE"]) == ("no worker", "7", "3/3")
+    assert row["REQ/MIN"] == "3/600"
+    assert row["TOK/MIN"].endswith("/100k")
+    assert int(row["TOK/MIN"].partition("/")[0]) > 0
+    assert "default        b 4, a 3" in said.out.partition("LONGEST LINES")[2]
     assert table["idle"]["IN USE"] == "0/200"
 
 
@@ -72,8 +73,47 @@ def test_a_route_that_was_pushed_back_shows_it(cli: CommandLine, busy: None, sto
     assert isinstance(claimed, commands.Claim)
     pushed_back = Feedback("busy", 30.0)
     store.run(commands.requeue(job[0], claimed.attempt, "test", 0, "retry", None, pushed_back))
+    attend(store, "default")
     row = columns(cli("routes", "--once").out)["default"]
-    assert re.fullmatch(r"(2\d|30)\.\ds", row["PAUSED"])
+    assert re.fullmatch(r"paused (2\d|30)s", row["STATE"])
+
+
+def test_a_route_that_no_worker_serves_shows_it(cli: CommandLine, busy: None, store: Store) -> None:
+    """Once the last one has left, or is silent; those that serve others do not count."""
+    attend(store, "default")
+    table = columns(cli("routes").out)
+    assert (table["default"]["STATE"], table["idle"]["STATE"]) == ("ok", "no worker")
+    store.run(attendance.depart("worker@here"))
+    assert columns(cli("routes").out)["default"]["STATE"] == "no worker"
+    attend(store, "idle", gone=0.001)
+    until(lambda: columns(cli("routes").out)["idle"]["STATE"] == "no worker")
+    assert store.run(attendance.muster()) == []
+
+
+def attend(store: Store, *routes: str, gone: float | None = None) -> None:
+    """As if a worker of these routes were there."""
+    said = attendance.attend("worker@here", routes, version="0.1.0", concurrency=5, streams=0)
+    if gone is not None:
+        name, _, *rest = said.arguments
+        said = said._replace(arguments=[name, gone, *rest])
+    store.run(said)
+
+
+def test_the_table_fits_a_terminal_of_80_columns(settings: Settings, store: Store) -> None:
+    """With long names and large limits no line is longer, and nothing is cut but a name."""
+    name = "a-route-with-a-name-that-is-as-long-as-names-may-be-and-that-is-64"
+    wide = RouteOverrides(concurrency=20_000, requests_per_minute=10**6, tokens_per_minute=10**8)
+    routes = settings.applying({name[:64]: wide, "default": wide}, {}).resolved_routes
+    store.run(commands.register(render_template(), CELERY_VERSION, routes, {}))
+    arguments = {"PENSTOCK_REDIS_URL": settings.server_url, "COLUMNS": "80", "LINES": "24"}
+    with on_a_terminal("routes", "--once", **arguments) as terminal:
+        assert terminal.wait() == 0
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in terminal.text.splitlines()]
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("a-route-with")
+    for line in lines[1:]:
+        assert {"worker", "0/20k", "0/1.0M", "0/100.0M"} <= set(line.split())
 
 
 def test_without_any_route_it_says_so(cli: CommandLine) -> None:
@@ -85,7 +125,7 @@ def test_without_any_route_it_says_so(cli: CommandLine) -> None:
 
 def test_a_terminal_shows_it_live(settings: Settings, busy: None, client: Client) -> None:
     """The table is drawn again as things change, until Ctrl-C, which is no failure."""
-    with on_a_terminal("routes", PENSTOCK_REDIS_URL=settings.server_url, COLUMNS="200") as terminal:
+    with on_a_terminal("routes", PENSTOCK_REDIS_URL=settings.server_url, COLUMNS="80") as terminal:
         terminal.until(lambda text: "3/3" in text and "LONGEST LINES" in text)
         client.submit(MESSAGES, tenant="late")
         terminal.until(lambda text: "late 1" in text)
