@@ -27,6 +27,7 @@ from penstock.settings import Settings
 from penstock.state import JobState
 from penstock.store import AsyncStore, Store, mapped_errors
 from penstock.survey import Survey
+from penstock.trace import Carrier, Span, Tracer, tracer_of
 from penstock.usage import UsageRow, days, rows
 
 BATCH = 500
@@ -34,6 +35,9 @@ BATCH = 500
 
 PORTION = 50
 """Jobs per script call: Redis is busy for about a millisecond, then others get in between."""
+
+SERVICE = "penstock-producer"
+"""What an application that submits is called in traces, where nobody says."""
 
 Cursors = Cursor | str | None
 
@@ -134,6 +138,7 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.load()
         self.store = Store(self.settings.server_url)
+        self._tracer = tracer_of(self.settings, SERVICE)
 
     def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> Job:
         """Submit one job: any chat-completions field, and those of JobOptions.
@@ -143,8 +148,10 @@ class Client:
             UnknownRoute: no such route.
             StoreUnavailable, StoreFull: nothing was accepted.
         """
-        spec = JobSpec.build({"messages": messages, **fields})
-        return self._jobs(self.store.run_all(submission([spec], self.settings)), 1)[0]
+        specs = [JobSpec.build({"messages": messages, **fields})]
+        with self._tracer.send(specs) as span:
+            results = self.store.run_all(submission(specs, self.settings, span.carrier))
+            return self._jobs(results, 1, span)[0]
 
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Submit many jobs, BATCH at a time; each request is a mapping as `submit` takes.
@@ -153,19 +160,28 @@ class Client:
         stay accepted, so give idempotency keys to whatever may be submitted again.
         """
         jobs: list[Job] = []
-        sizes: deque[int] = deque()
+        sent: deque[tuple[int, Span]] = deque()
 
         def submissions() -> Iterator[list[commands.Command[Any]]]:
             for batch in _batches(requests):
-                sizes.append(len(batch))
-                yield submission(batch, self.settings)
+                span = self._tracer.send(batch)
+                sent.append((len(batch), span))
+                yield submission(batch, self.settings, span.carrier)
 
-        for results in self.store.run_batches(submissions()):
-            jobs += self._jobs(results, sizes.popleft())
+        try:
+            for results in self.store.run_batches(submissions()):
+                count, span = sent.popleft()
+                with span:
+                    jobs += self._jobs(results, count, span)
+        finally:
+            for _, unanswered in sent:
+                unanswered.end()
         return jobs
 
-    def _jobs(self, results: list[Any], count: int) -> list[Job]:
-        return [Job(self, each.id, created=each.created) for each in _accepted(results, count)]
+    def _jobs(self, results: list[Any], count: int, span: Span) -> list[Job]:
+        accepted = _accepted(results, count)
+        span.accepted(accepted)
+        return [Job(self, each.id, created=each.created) for each in accepted]
 
     def job(self, id_: str) -> Job:
         """A handle on a job by its id; asks nothing."""
@@ -316,6 +332,7 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self.store.close()
+        self._tracer.close()
 
     def __enter__(self) -> Client:
         return self
@@ -331,12 +348,20 @@ class AsyncClient:
         settings: as Client's.
         shared: all jobs are followed on one connection, for processes with many readers. They end
             with Dismissed when the client is closed.
+        tracer: who makes the spans; one by the settings where left out.
     """
 
-    def __init__(self, settings: Settings | None = None, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        shared: bool = False,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.settings = settings or Settings.load()
         self.store = AsyncStore(self.settings.server_url)
         self.fanout = Fanout(self.store) if shared else None
+        self._tracer = tracer or tracer_of(self.settings, SERVICE)
 
     async def submit(self, messages: Iterable[Mapping[str, Any]], **fields: Any) -> AsyncJob:
         """Submit one job; see Client.submit."""
@@ -350,10 +375,11 @@ class AsyncClient:
         return jobs
 
     async def _enqueue(self, specs: Sequence[JobSpec]) -> list[AsyncJob]:
-        results = await self.store.run_all(submission(specs, self.settings))
-        return [
-            AsyncJob(self, each.id, created=each.created) for each in _accepted(results, len(specs))
-        ]
+        with self._tracer.send(specs) as span:
+            results = await self.store.run_all(submission(specs, self.settings, span.carrier))
+            accepted = _accepted(results, len(specs))
+            span.accepted(accepted)
+        return [AsyncJob(self, each.id, created=each.created) for each in accepted]
 
     def job(self, id_: str) -> AsyncJob:
         """A handle on a job by its id; asks nothing."""
@@ -524,6 +550,7 @@ class AsyncClient:
         if self.fanout:
             await self.fanout.close()
         await self.store.close()
+        await self._tracer.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -538,12 +565,14 @@ def _batches(requests: Iterable[Mapping[str, Any]]) -> Iterator[list[JobSpec]]:
         yield batch
 
 
-def submission(specs: Sequence[JobSpec], settings: Settings) -> list[commands.Command[Any]]:
+def submission(
+    specs: Sequence[JobSpec], settings: Settings, trace: Carrier | None = None
+) -> list[commands.Command[Any]]:
     """What accepts these jobs: enqueues, and right behind them one admit per route."""
     routes = dict.fromkeys(spec.options.route for spec in specs)
     portions = [specs[at : at + PORTION] for at in range(0, len(specs), PORTION)]
     return [
-        *(commands.enqueue_many(portion, settings) for portion in portions),
+        *(commands.enqueue_many(portion, settings, trace) for portion in portions),
         *(commands.admit(route) for route in routes),
     ]
 

@@ -32,6 +32,7 @@ from penstock.scripts import Script, load
 from penstock.settings import Route, Settings, Tenant, without_credentials
 from penstock.state import JobState
 from penstock.survey import COUNTED, Survey, read_survey
+from penstock.trace import Carrier
 from penstock.webhook import Webhook, published
 
 LEASE = 10.0
@@ -54,11 +55,15 @@ class Command(NamedTuple, Generic[T]):
 
 
 class Accepted(NamedTuple):
-    """The job that a submission led to; `created` is False where it was there before."""
+    """The job that a submission led to; `created` is False where it was there before.
+
+    `trace` is what that job's own trace goes on from.
+    """
 
     id: str
     state: JobState
     created: bool
+    trace: Carrier | None = None
 
 
 def enqueue(spec: JobSpec, settings: Settings) -> Command[Accepted]:
@@ -75,16 +80,16 @@ def enqueue(spec: JobSpec, settings: Settings) -> Command[Accepted]:
 
 
 def enqueue_many(
-    specs: Sequence[JobSpec], settings: Settings
+    specs: Sequence[JobSpec], settings: Settings, trace: Carrier | None = None
 ) -> Command[list[Accepted | InvalidRequest]]:
-    """Accept jobs: for each the job it led to, or why it was refused.
+    """Accept jobs, of this trace: for each the job it led to, or why it was refused.
 
     IdempotencyConflict: the key belongs to a job with another request. UnknownRoute: neither these
     settings nor any worker knows the route.
     """
     arguments: list[Argument] = []
     for spec in specs:
-        arguments += _submission(spec, settings)
+        arguments += _submission(spec, settings, trace)
 
     def parse(reply: list[list[bytes]]) -> list[Accepted | InvalidRequest]:
         pairs = zip(specs, reply, strict=True)
@@ -93,7 +98,7 @@ def enqueue_many(
     return Command(load("enqueue"), [], arguments, parse)
 
 
-def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
+def _submission(spec: JobSpec, settings: Settings, trace: Carrier | None) -> list[Argument]:
     """One job's arguments, see lua/enqueue.lua."""
     options = spec.options
     fields: list[Argument] = [
@@ -113,6 +118,8 @@ def _submission(spec: JobSpec, settings: Settings) -> list[Argument]:
         fields += ["conversation", options.conversation]
     if options.webhook:
         fields += _endpoint(options.webhook)
+    if trace:
+        fields += [part for field in trace.headers.items() for part in field]
     known = "1" if options.route in settings.resolved_routes else "0"
     return [
         spec.id, options.tenant, options.route, known, options.priority,
@@ -135,7 +142,7 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
     match kind:
         case "exists":
             created = rest[0] == spec.id  # this very call came before, and its reply was lost
-            return Accepted(rest[0], JobState(rest[1]), created)
+            return Accepted(rest[0], JobState(rest[1]), created, Carrier.of(*rest[2:]))
         case "conflict":
             return IdempotencyConflict(
                 f"idempotency key {spec.options.idempotency_key!r} belongs to {rest[0]}, "
@@ -240,6 +247,8 @@ class Claim(msgspec.Struct, frozen=True):
         metadata: as JSON.
         request: the body as JSON, every field kept.
         reports: whether somebody is told of what happens to it.
+        admitted_at: as started_at.
+        trace: what its trace goes on from.
     """
 
     id: str
@@ -256,6 +265,8 @@ class Claim(msgspec.Struct, frozen=True):
     metadata: bytes
     request: bytes
     reports: bool = False
+    admitted_at: float = 0
+    trace: Carrier | None = None
 
     @classmethod
     def from_fields(cls, id_: str, attempt: int, fields: dict[bytes, bytes]) -> Claim:
@@ -269,12 +280,20 @@ class Claim(msgspec.Struct, frozen=True):
             float(fields[b"started_at"]), float(deadline) if deadline else None,
             int(fields[b"max_attempts"]), int(fields.get(b"excused", 0)),
             fields.get(b"metadata", b"{}"), fields[b"request"], b"reports" in fields,
+            float(fields.get(b"admitted_at", 0)), carried(fields),
         )  # fmt: skip
 
     @property
     def counted_attempt(self) -> int:
         """How often the upstream has been asked on this job's account, with this one."""
         return self.attempt - self.excused
+
+
+def carried(fields: Mapping[bytes, bytes]) -> Carrier | None:
+    """What the trace of a record goes on from."""
+    if b"traceparent" not in fields:
+        return None
+    return Carrier.of(fields[b"traceparent"].decode(), fields.get(b"tracestate", b"").decode())
 
 
 class Refusal(NamedTuple):

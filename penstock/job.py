@@ -363,7 +363,8 @@ class JobRecord(BaseModel):
     where that is a fallback, `asked_route` is the one it was submitted to and `route_reason` why it
     is not there: `breaker_open`, `deadline` or `attempts_failed`. `tier` is what the upstream was
     asked for last, and `tier_reason` why: `asked`, `cheapest` or `deadline`; None on a route that
-    has no tiers. `answered_tier` is the one that the answer named.
+    has no tiers. `answered_tier` is the one that the answer named. `traceparent` says where the
+    job's trace began, in the form of W3C Trace Context.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -395,6 +396,7 @@ class JobRecord(BaseModel):
     metadata: dict[str, str] = {}
     cancel_reason: str | None = None
     final: str | None = None
+    traceparent: str | None = None
     request: bytes = Field(b"", repr=False, exclude=True)
     outcome: dict[str, Any] | None = Field(None, repr=False)
 

@@ -22,7 +22,8 @@ CATALOGUE = {
     #   told_position, told_wait (see announce.lua), asked_route (where another one has taken the
     #   job), route_reason (see divert.lua), service_tier (asked for), tier, tier_reason (see
     #   tier.lua),
-    #   started_at, finished_at, final (id of the terminal event)
+    #   started_at, finished_at, final (id of the terminal event), traceparent, tracestate (of
+    #   whoever submitted it: see trace.py)
     "job": PREFIX + "job:",
     # STREAM and pub/sub channel, the events of one job; entries have one field, `event`.
     # Until result_ttl after the job's end.
@@ -114,7 +115,7 @@ CATALOGUE = {
     #   job, tenant, route, type, cursor, time, url, secret_env or secret, metadata (JSON), event
     #   (JSON, if it is small), after and until (cursors, of a delta), created_at, state (waiting,
     #   delivered, failed, disabled), claims (the fence), tries, log (a line of JSON a try), ttl,
-    #   resent (a token)
+    #   resent (a token), traceparent, tracestate (the job's)
     "delivery": PREFIX + "delivery:",
     # ZSET of a tenant's deliveries by creation, for listing: <tenant>.
     "deliveries": PREFIX + "deliveries:",

@@ -11,10 +11,11 @@ import msgspec
 from pydantic import SecretStr
 
 from penstock import keys
-from penstock.commands import Argument, Command
+from penstock.commands import Argument, Command, carried
 from penstock.errors import DeliveryNotFound
 from penstock.events import encode
 from penstock.scripts import load
+from penstock.trace import Carrier
 
 
 class DeliveryState(StrEnum):
@@ -95,6 +96,7 @@ class Taken(msgspec.Struct, frozen=True):
         metadata: the job's, as JSON.
         event: as it stands in the feed; empty where it is too large, or is made of deltas.
         after, until: the cursors between which a delta's parts stand, the first one excluded.
+        trace: what its job's trace goes on from.
     """
 
     id: str
@@ -113,6 +115,7 @@ class Taken(msgspec.Struct, frozen=True):
     event: bytes
     after: str
     until: str
+    trace: Carrier | None = None
 
     def __repr__(self) -> str:
         return f"Taken(id={self.id!r}, claim={self.claim!r})"
@@ -138,7 +141,7 @@ class Taken(msgspec.Struct, frozen=True):
             text(b"cursor"), float(fields[b"time"]), text(b"url"), int(fields.get(b"tries", 0)),
             tuple(map(SecretStr, text(b"secret").split())), text(b"secret_env") or None,
             fields.get(b"metadata", b"{}"), fields.get(b"event", b""),
-            text(b"after"), text(b"until"),
+            text(b"after"), text(b"until"), carried(fields),
         )  # fmt: skip
 
 

@@ -214,6 +214,17 @@ class RouteOverrides(RouteLimits):
     model: str | None = None
 
 
+ALIASES = {
+    "PENSTOCK_TOKEN": "DEEPINFRA_TOKEN",
+    "PENSTOCK_OTLP_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+"""Variables that others know by another name, which counts where ours is not set."""
+
+
+def _also(variable: str) -> AliasChoices:
+    return AliasChoices(variable, ALIASES[variable])
+
+
 class Settings(BaseSettings):
     """Everything that can be configured. Build it with `load()` to get readable errors."""
 
@@ -225,14 +236,20 @@ class Settings(BaseSettings):
         None, repr=False, description="default: the embedded server, if it runs"
     )
     upstream_url: BaseUrl = "https://api.deepinfra.com/v1/openai"
-    token: Token | None = Field(
-        None, validation_alias=AliasChoices("PENSTOCK_TOKEN", "DEEPINFRA_TOKEN"), repr=False
-    )
+    token: Token | None = Field(None, validation_alias=_also("PENSTOCK_TOKEN"), repr=False)
     model: str = PRICED_MODEL
     config: Path = Path("penstock.toml")
     state_dir: Path = Path(".penstock")
     log: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tracing: bool = False
+    trace_sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1
+    trace_upstream: bool = Field(False, description="whether upstreams are told of the trace")
+    otlp_endpoint: BaseUrl = Field(
+        "http://localhost:4318",
+        validation_alias=_also("PENSTOCK_OTLP_ENDPOINT"),
+        repr=False,
+    )
 
     routes: dict[Name, RouteOverrides] = Field(default_factory=dict)
     tenants: dict[TenantName, Tenant] = Field(
@@ -479,9 +496,9 @@ def refusal(mistakes: Sequence[Mistake]) -> ConfigurationError:
 
 
 def _variable(name: str) -> str:
-    """The variable that gives this setting; the token has two, of which one goes before."""
-    token = name in ("token", "PENSTOCK_TOKEN")
-    names = ("PENSTOCK_TOKEN", "DEEPINFRA_TOKEN") if token else (f"PENSTOCK_{name.upper()}",)
+    """The variable that gives this setting; of those that have two, the one that goes before."""
+    variable = name if name in ALIASES else f"PENSTOCK_{name.upper()}"
+    names = (variable, ALIASES[variable]) if variable in ALIASES else (variable,)
     ways = (way for name in names for way in (name, f"{name}_FILE"))
     return next((way for way in ways if way in os.environ), names[-1])
 

@@ -23,6 +23,7 @@ from penstock.commands import Stop
 from penstock.errors import ConfigurationError, PenstockError
 from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
+from penstock.trace import tracer_of
 from worker import tasks, telemetry
 from worker.attempt import Attempts
 from worker.attendance import ROUND as ATTENDING
@@ -41,6 +42,9 @@ from worker.upstream.client import Upstream
 from worker.watchdog import Watchdog
 from worker.webhooks import Courier
 
+SERVICE = "penstock-worker"
+"""What a worker is called in traces, where nobody says."""
+
 EXIT_UNFIT = 75
 """Exit status of a worker that hears nothing, or whose loops died: EX_TEMPFAIL of sysexits.h, start
 another."""
@@ -53,8 +57,12 @@ LEAVE_TIMEOUT = 30.0
 
 
 def create(settings: Settings) -> Application:
-    """The Celery application with its tasks and signal handlers."""
+    """The Celery application with its tasks and signal handlers.
+
+    Raises ConfigurationError where traces are wanted and the extra `tracing` is missing.
+    """
     app = make_app(settings, settings.served_routes)
+    app.tracer = tracer_of(settings, SERVICE)
     tasks.register(app)
     signals.setup_logging.connect(lambda **_: log.configure(settings), weak=False)
     signals.task_revoked.connect(_on_revoked(settings), weak=False)
@@ -76,17 +84,17 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
     pool.drain_timeout = settings.drain_timeout
     signals.worker_shutting_down.connect(lambda **_: pool.wake(), weak=False)
     routes = Routes(settings, render_template(), CELERY_VERSION)
-    leave = _leaving(settings)
+    leave, tracer = _leaving(settings), pool.app.tracer
     loops = Loops(leave)
     async with AsyncStore.opened(settings.server_url) as store:
-        leases, upstream = Leases(), Upstream()
+        leases, upstream = Leases(), Upstream(tells_trace=settings.trace_upstream)
         relay = Relay(store, _lose(leases), merge=settings.flush_interval > 0)
         pace = Pace(settings.flush_interval)
         courier = Courier(
             settings.webhook_timeout, http=settings.webhook_http, allowed=settings.webhook_allow
         )
-        deliveries = Deliveries(settings, store, courier)
-        attempts = Attempts(routes, store, upstream, relay, pace, leases, deliveries.wake)
+        deliveries = Deliveries(settings, store, courier, tracer)
+        attempts = Attempts(routes, store, upstream, relay, pace, leases, deliveries.wake, tracer)
         changes = Changes(store, routes, settings.follow_applied)
         keeper = Keeper(store, leases, routes, changes, loops, partial(_consume, pool))
         watchdog = Watchdog(
@@ -110,6 +118,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             await attendance.end()
             await deliveries.close()
             await upstream.close()
+            await tracer.aclose()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
 
 

@@ -25,6 +25,7 @@ from penstock.errors import AttemptBroken, StoreError, TimedOut, UpstreamError
 from penstock.outcome import Cancelled, Completed, Failed, Interrupted, Outcome, Retry
 from penstock.state import JobState
 from penstock.store import AsyncStore
+from penstock.trace import Tracer
 from worker import journal, retry, telemetry, verdict
 from worker.leases import Leases
 from worker.pace import Pace
@@ -54,6 +55,7 @@ class Attempts:
         pace: Pace,
         leases: Leases,
         report: Callable[[], None],
+        tracer: Tracer,
     ) -> None:
         self._routes = routes
         self._store = store
@@ -62,6 +64,7 @@ class Attempts:
         self._pace = pace
         self._leases = leases
         self._report = report
+        self._tracer = tracer
         self.received_at = time.monotonic()
         self.handed_back = 0
 
@@ -76,10 +79,15 @@ class Attempts:
             self._leases.hold(stream.lease, delivery, stream)
         journal.claimed(stream)
         try:
-            outcome = await self._answer(stream, delivery)
-            await _undisturbed(self._settle(stream, outcome))
+            await self._attempt(delivery, stream)
         finally:
             self._leases.release(stream.lease)
+
+    async def _attempt(self, delivery: Delivery, stream: Stream) -> None:
+        with self._tracer.attempt(stream.job) as span:
+            outcome = await self._answer(stream, delivery)
+            await _undisturbed(self._settle(stream, outcome))
+            span.settled(outcome)
 
     async def _claim(self, job: str) -> Stream | None:
         """Claim, for at most a lease: by then the sweep has rung again."""
@@ -104,8 +112,7 @@ class Attempts:
         try:
             stream.prepare()
             with telemetry.STREAMS.labels(stream.job.route).track_inprogress():
-                await self._upstream.stream(stream.route, stream.content, stream.budget, stream)
-            return Completed(stream.completion())
+                return Completed(await self._ask(stream))
         except UpstreamError as error:
             return _decide(stream, error)
         except asyncio.CancelledError:
@@ -115,6 +122,20 @@ class Attempts:
         except Exception as error:
             journal.broken(stream, error)
             return Failed(AttemptBroken(_BROKEN))
+
+    async def _ask(self, stream: Stream) -> dict[str, Any]:
+        """The upstream's whole answer; raises UpstreamError."""
+        with self._tracer.call(stream.route, stream.model) as span:
+            trace = span.carrier or stream.job.trace
+            try:
+                await self._upstream.stream(
+                    stream.route, stream.content, stream.budget, stream, trace
+                )
+                completion = stream.completion()
+            finally:
+                span.began(stream.begun_at)
+            span.answered(completion)
+        return completion
 
     async def _settle(self, stream: Stream, outcome: Outcome) -> None:
         """Everything said goes out first, then the outcome; the freed slot is used at once."""

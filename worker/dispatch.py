@@ -23,6 +23,7 @@ from kombu.transport.redis import Channel, Transport
 
 from penstock.keys import PREFIX, QUEUE_NAME
 from penstock.settings import Settings
+from penstock.trace import Tracer
 
 TASK = "penstock.attempt"
 """The task's name, as `celery inspect` and Flower show it."""
@@ -124,10 +125,11 @@ class Broker(AMQP):  # type: ignore[misc]
 
 
 class Application(Celery):  # type: ignore[misc]
-    """A Celery application that knows the settings it was made from."""
+    """A Celery application that knows the settings it was made from, and who makes its spans."""
 
     amqp_cls = Broker
     settings: Settings
+    tracer: Tracer
 
 
 def make_app(settings: Settings, routes: Iterable[str]) -> Application:

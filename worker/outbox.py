@@ -20,6 +20,7 @@ from penstock.keys import feed
 from penstock.outbox import Taken, Try, Verdict
 from penstock.settings import Settings
 from penstock.store import AsyncStore, mapped_errors
+from penstock.trace import Carrier, Tracer
 from penstock.webhook import signed_headers
 from worker import payload, telemetry
 from worker.webhooks import Answer, Courier
@@ -45,10 +46,13 @@ GONE = 410
 class Deliveries:
     """Delivers what is due, at most `webhook_concurrency` at a time."""
 
-    def __init__(self, settings: Settings, store: AsyncStore, courier: Courier) -> None:
+    def __init__(
+        self, settings: Settings, store: AsyncStore, courier: Courier, tracer: Tracer
+    ) -> None:
         self._settings = settings
         self._store = store
         self._courier = courier
+        self._tracer = tracer
         self._wake = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -97,7 +101,7 @@ class Deliveries:
         """One try: compose, sign, call, settle."""
         began, clock = time.time(), time.monotonic()
         try:
-            answer = await self._call(taken)
+            answer = await self._traced(taken)
         except StoreError:
             return  # it is due again when the lease is over
         except Exception as error:
@@ -109,7 +113,13 @@ class Deliveries:
         verdict, delay = self._judge(taken, answer)
         await self._settle(taken, verdict, tried, delay)
 
-    async def _call(self, taken: Taken) -> Answer:
+    async def _traced(self, taken: Taken) -> Answer:
+        with self._tracer.delivery(taken) as span:
+            answer = await self._call(taken, span.carrier or taken.trace)
+            span.delivered(answer.status, answer.error)
+        return answer
+
+    async def _call(self, taken: Taken, trace: Carrier | None) -> Answer:
         try:
             secrets = taken.secrets or self._settings.webhook_secrets(taken.secret_env)
         except ConfigurationError as error:
@@ -119,7 +129,8 @@ class Deliveries:
             return Answer(None, "the feed is gone", lasting=True)
         body = payload.compose(taken, event, self._settings.public_url)
         headers = signed_headers(secrets, taken.id, int(time.time()), body)
-        return await self._courier.post(taken.url, body, headers)
+        told = trace.headers if trace else {}
+        return await self._courier.post(taken.url, body, {**headers, **told})
 
     async def _event(self, taken: Taken) -> Any:
         """What is delivered: the event as it was kept, or what the feed's deltas add up to."""

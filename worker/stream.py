@@ -21,12 +21,14 @@ class Stream:
     Attributes:
         job: what was claimed.
         content: the body for the upstream, as JSON; the job's own until `prepare`.
+        model: the one asked; "" until `prepare`.
         begun: whether the first token has come; a role alone is none.
         first_token: seconds from the request until then, "" before.
     """
 
     def __init__(self, claim: Claim, route: Route, relay: Relay, pace: Pace) -> None:
         self.job, self.route, self.content = claim, route, claim.request
+        self.model = ""
         self.lease = Lease(claim.id, claim.attempt, claim.route)
         self.feed = Feed(claim.id, claim.attempt)
         self.started = time.monotonic()
@@ -45,9 +47,10 @@ class Stream:
     def prepare(self) -> None:
         """Make the body for the upstream from the job's: a stream, with usage."""
         given: dict[str, Any] = msgspec.json.decode(self.content)
+        self.model = self._model
         body = {
             **given,
-            "model": self._model,
+            "model": self.model,
             "stream": True,
             "stream_options": {**(given.get("stream_options") or {}), "include_usage": True},
         }
@@ -57,7 +60,7 @@ class Stream:
         self.assembler = Assembler(
             prices=self.route.prices,
             n=body.get("n") or 1,
-            model=body["model"],
+            model=self.model,
             prompt_characters=_characters(body["messages"]),
         )
 
@@ -84,6 +87,11 @@ class Stream:
             "service_tier": way.tier,
             "tier_reason": way.tier_reason,
         }
+
+    @property
+    def begun_at(self) -> float | None:
+        """When the first token came, by the monotonic clock; None where none has."""
+        return None if self.first_token == "" else self.started + self.first_token
 
     @property
     def done(self) -> bool:

@@ -12,7 +12,8 @@
 --       12 how many more arguments belong to the job: the record's other fields, name and value
 -- reply for each job one of
 --       {"queued" | "scheduled", id}      accepted
---       {"exists", id, state}             the idempotency key's job, or this very one, is there
+--       {"exists", id, state, traceparent, tracestate}
+--                                         the idempotency key's job, or this very one, is there
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"busy", id}                      the conversation is at this job, and was not to wait
 --       {"over_budget", "day" | "month"}  the tenant has spent its budget, and is not to wait
@@ -24,10 +25,10 @@ local now = clock()
 local function tick() now = now + 0.000001 end
 
 local function existing(id, digest)
-  local fields = redis.call('HMGET', KEY.job .. id, 'digest', 'state')
-  if not fields[1] then return nil end
-  if fields[1] ~= digest then return {'conflict', id} end
-  return {'exists', id, fields[2]}
+  local f = redis.call('HMGET', KEY.job .. id, 'digest', 'state', 'traceparent', 'tracestate')
+  if not f[1] then return nil end
+  if f[1] ~= digest then return {'conflict', id} end
+  return {'exists', id, f[2], f[3] or '', f[4] or ''}
 end
 
 local known = {}

@@ -10,11 +10,13 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, StoreError
 from penstock.mistake import in_words
+from penstock.trace import tracer_of
 from producers.gateway import answer, documents, jobs
 from producers.gateway.door import Door
 from producers.gateway.openai import fields
@@ -24,16 +26,26 @@ from producers.gateway.problem import Problem, problem_of
 from producers.hooks import hook
 from producers.hooks import routes as hook_routes
 
+SERVICE = "penstock-gateway"
+"""What a gateway is called in traces, where nobody says."""
+
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
+"""FastAPI's own would tell whole queries, and stream tokens stand in them; see door.py for ours."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The gateway's application; it connects when it is started.
 
-    Raises ConfigurationError where a hook's template is none, or its secret is not set.
+    Raises ConfigurationError where a hook's template is none, or its secret is not set, or where
+    traces are wanted and the extra `tracing` is missing.
     """
+    tracer = tracer_of(settings, SERVICE)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(settings, shared=True) as app.state.client:
+        async with AsyncClient(settings, shared=True, tracer=tracer) as app.state.client:
             yield
 
     app = FastAPI(
@@ -45,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.hooks = hook.compiled(settings)
     app.include_router(jobs.router)
@@ -55,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_middleware(Door, settings=settings)
+    app.add_middleware(Door, settings=settings, tracer=tracer)
     if settings.gateway_origins:
         _admit_pages(app, settings.gateway_origins)
     return app
@@ -71,6 +84,8 @@ def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
             "Content-Type",
             "Idempotency-Key",
             "Last-Event-ID",
+            "traceparent",
+            "tracestate",
             *fields.HEADERS,
         ],
         expose_headers=["Location", "Retry-After", JOB_HEADER],

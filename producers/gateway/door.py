@@ -7,10 +7,12 @@ import time
 import traceback
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock import Settings
 from penstock.job import MAX_REQUEST_BYTES
+from penstock.trace import Span, Tracer
 from producers.gateway import answer, telemetry
 from producers.gateway.problem import Problem, broken
 
@@ -26,8 +28,9 @@ HEADERS = [
 class Door:
     """The outermost middleware."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, tracer: Tracer) -> None:
         self.app = app
+        self.tracer = tracer
         self.timeout = settings.gateway_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,7 +38,11 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        passage = Passage(scope, receive, send)
+        headers = Headers(scope=scope)
+        with self.tracer.request(scope["method"], scope["scheme"], headers) as span:
+            await self._pass(scope, Passage(scope, receive, send, span))
+
+    async def _pass(self, scope: Scope, passage: Passage) -> None:
         try:
             async with asyncio.timeout(self.timeout) as passage.clock:
                 scope["state"]["passage"] = passage
@@ -57,8 +64,9 @@ class Passage:
 
     clock: asyncio.Timeout
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         self._scope, self._receive, self._send = scope, receive, send
+        self._span = span
         self._began = time.monotonic()
         self._bytes = 0
         self._status = 0
@@ -88,6 +96,7 @@ class Passage:
             self._status = message["status"]
             message["headers"] = [*message.get("headers", ()), *HEADERS]
             self._count()
+            self._span.replied(self._status, getattr(self._scope.get("route"), "path", None))
         await self._send(message)
 
     async def refuse(self, problem: Problem) -> None:

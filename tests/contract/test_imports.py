@@ -49,7 +49,7 @@ class Rule(NamedTuple):
 
 PURE = tuple(
     f"penstock/{name}.py"
-    for name in ("job", "state", "events", "outcome", "errors", "keys", "webhook", "hook")
+    for name in ("job", "state", "events", "outcome", "errors", "keys", "webhook", "hook", "trace")
 )
 
 RULES = {
@@ -79,6 +79,9 @@ RULES = {
             "worker/dispatch.py", "worker/app.py", "worker/pool.py", "worker/tasks.py",
             "ops/bench/",
         ),
+    ),
+    "who makes no traces pays for none: OpenTelemetry is imported when they are turned on": Rule(
+        PACKAGES, ("opentelemetry",), ("penstock/tracing.py",)
     ),
     "decoders, policies, guards and signatures that do no I/O can be tested in any order": Rule(
         (

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from ops.local.server import EmbeddedServer
 from penstock import Settings, commands, keys
+from penstock.commands import Accepted
 from penstock.errors import IdempotencyConflict, InvalidTransition, UnknownRoute
 from penstock.events import Cursor, decode
 from penstock.job import JobSpec
@@ -98,10 +99,10 @@ class JobLives(RuleBasedStateMachine):
         assert second.created == first.created
         known = self.by_key.get(f"{tenant}:{key}") if key else None
         if known:
-            assert first == (known, self.models[known].state, False)
+            assert first == Accepted(known, self.models[known].state, False)
             return multiple()
         state = JobState.SCHEDULED if delay else JobState.QUEUED
-        assert first == (spec.id, state, True)
+        assert first == Accepted(spec.id, state, True)
         self.models[spec.id] = Model(spec, state)
         if key:
             self.by_key[f"{tenant}:{key}"] = spec.id

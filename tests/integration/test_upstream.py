@@ -7,8 +7,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from ops.simulator import SimulatorThread
 from penstock.errors import ConnectFailed, TimedOut
 from penstock.settings import Route, Timeouts
+from penstock.trace import Carrier
 from tests.processes import free_port
 from worker.upstream.client import Upstream
 
@@ -56,3 +58,27 @@ async def test_nobody_accepts() -> None:
             await upstream.stream(route(port), b"{}", 10, Nobody())
     assert (failure.value.code, failure.value.retryable) == ("connect", True)
     await upstream.close()
+
+
+class Anybody(Nobody):
+    """A sink that takes what comes."""
+
+    def receive(self, data: bytes) -> None:
+        self.begun = True
+
+    async def turn(self) -> None:
+        return
+
+
+async def test_an_upstream_is_told_of_a_trace_only_where_that_is_wanted(
+    simulator: SimulatorThread,
+) -> None:
+    """Traceparent and tracestate are sent to an upstream with `trace_upstream`, else neither."""
+    body = b'{"messages":[{"role":"user","content":"m"}],"stream":true,"simulate":{"tokens":1}}'
+    for tells in (False, True):
+        upstream, asked = Upstream(tells_trace=tells), Route(url=simulator.url, model="m")
+        await upstream.stream(asked, body, 10, Anybody(), Carrier("parent", "state=1"))
+        await upstream.close()
+    untold, told = simulator.simulator.received
+    assert not {"traceparent", "tracestate"} & set(untold.headers)
+    assert (told.headers["traceparent"], told.headers["tracestate"]) == ("parent", "state=1")

@@ -14,6 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from penstock.errors import ConnectFailed, StatusError, StreamBroken, TimedOut, UpstreamError
 from penstock.settings import Route, Timeouts
+from penstock.trace import Carrier
 from worker.retry import parse_retry_after
 from worker.upstream.error_body import read_error
 from worker.upstream.sse import MAX_RESPONSE_BYTES, Decoder, media_type
@@ -118,9 +119,17 @@ class Patience:
 
 
 class Upstream:
-    """Streams completions from any route over shared connections."""
+    """Streams completions from any route over shared connections.
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    Args:
+        transport: aiohttp's where left out.
+        tells_trace: whether upstreams are told which trace a request belongs to.
+    """
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport | None = None, *, tells_trace: bool = False
+    ) -> None:
+        self._tells_trace = tells_trace
         limits = httpx.Limits(max_connections=10_000, keepalive_expiry=KEEP_ALIVE)
         self._http = httpx.AsyncClient(
             transport=transport or AiohttpTransport(limits=limits), trust_env=False
@@ -130,7 +139,14 @@ class Upstream:
         """Close all connections."""
         await self._http.aclose()
 
-    async def stream(self, route: Route, content: bytes, budget: float, sink: Sink) -> None:
+    async def stream(
+        self,
+        route: Route,
+        content: bytes,
+        budget: float,
+        sink: Sink,
+        trace: Carrier | None = None,
+    ) -> None:
         """Ask for a completion and pass on the data of each event.
 
         Args:
@@ -138,6 +154,7 @@ class Upstream:
             content: the chat-completions body, as JSON.
             budget: seconds for everything.
             sink: who takes the events.
+            trace: what the request belongs to.
 
         Raises:
             UpstreamError: in one of its kinds; whatever httpx raises is mapped to these. Nothing
@@ -146,7 +163,7 @@ class Upstream:
         try:
             async with (
                 Patience(route.timeouts, budget) as patience,
-                self._answer(route, content) as answer,
+                self._answer(route, content, trace) as answer,
             ):
                 await _check_status(answer)
                 await _take(answer, sink, patience)
@@ -171,13 +188,16 @@ class Upstream:
         return answer.status_code
 
     @asynccontextmanager
-    async def _answer(self, route: Route, content: bytes) -> AsyncIterator[httpx.Response]:
+    async def _answer(
+        self, route: Route, content: bytes, trace: Carrier | None
+    ) -> AsyncIterator[httpx.Response]:
+        told = trace.headers if trace and self._tells_trace else {}
         timeout = httpx.Timeout(None, connect=route.timeouts.connect, pool=route.timeouts.connect)
         request = self._http.build_request(
             "POST",
             f"{route.url}/chat/completions",
             content=content,
-            headers=_headers(route),
+            headers={**_headers(route), **told},
             timeout=timeout,
         )
         try:

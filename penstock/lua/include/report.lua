@@ -27,10 +27,12 @@ end
 local function add_delivery(job, record, endpoint, kind, cursor, now, due)
   local id = job .. '-' .. cursor
   local key = KEY.delivery .. id
+  local f = redis.call('HMGET', KEY.job .. job, 'metadata', 'traceparent', 'tracestate')
   redis.call('HSET', key, 'job', job, 'tenant', record.tenant, 'route', record.route,
     'type', kind, 'cursor', cursor, 'time', string.format('%.3f', now), 'url', endpoint.url,
-    'metadata', redis.call('HGET', KEY.job .. job, 'metadata') or '{}',
+    'metadata', f[1] or '{}',
     'created_at', stamp(now), 'state', 'waiting', 'ttl', record.result_ttl)
+  if f[2] then redis.call('HSET', key, 'traceparent', f[2], 'tracestate', f[3] or '') end
   if endpoint.secret then redis.call('HSET', key, 'secret', endpoint.secret) end
   if endpoint.secret_env then redis.call('HSET', key, 'secret_env', endpoint.secret_env) end
   redis.call('ZADD', KEY.webhooks, stamp(due), id)
