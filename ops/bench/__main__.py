@@ -23,6 +23,7 @@ from ops.bench import (
     memory,
     noop,
     scaling,
+    tracing,
     transport,
 )
 from ops.bench.report import Report
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "transport": transport,
     "cpu": cpu,
     "scaling": scaling,
+    "tracing": tracing,
     "admission": admission,
     "limits": limits,
     "adaptive": adaptive,

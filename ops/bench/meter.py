@@ -16,6 +16,12 @@ def cpu(pid: int) -> float:
     return sum(map(_own_cpu, family(pid)))
 
 
+def running(pid: int) -> float:
+    """CPU seconds of a process's living threads, to the nanosecond; see Linux's sched-stats.rst."""
+    stats = (task / "schedstat" for task in (PROC / str(pid) / "task").iterdir())
+    return sum(int(stat.read_text().split()[0]) for stat in stats) / 1e9
+
+
 def rss(pid: int) -> float:
     """Resident memory of a process and its descendants in MB (of 10^6 bytes), shared pages too."""
     return sum(map(_own_rss, family(pid))) / 1e6

@@ -6,7 +6,17 @@ from types import ModuleType
 
 import pytest
 
-from ops.bench import adaptive, admission, enqueue, fairness, gateway, limits, machine
+from ops.bench import (
+    adaptive,
+    admission,
+    enqueue,
+    fairness,
+    gateway,
+    limits,
+    machine,
+    scaling,
+    tracing,
+)
 from ops.bench.report import Report
 from ops.bench.stand import Stand
 
@@ -48,10 +58,13 @@ def test_readers_of_a_gateway_miss_nothing() -> None:
         assert result.figures["ended"] == gateway.QUICK.readers
 
 
+LONG = [limits, adaptive, fairness, scaling, tracing]
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("benchmark", [limits, adaptive, fairness], ids=lambda each: each.__name__)
-def test_the_gates_figures_are_made(benchmark: ModuleType) -> None:
-    """The benchmarks of the gate in quick mode: half a minute each, so not in every run."""
+@pytest.mark.parametrize("benchmark", LONG, ids=lambda each: each.__name__)
+def test_the_long_benchmarks_run(benchmark: ModuleType) -> None:
+    """In quick mode: half a minute each, so not in every run of the tests."""
     with Stand() as stand:
         assert all(result.figures for result in benchmark.run(stand, True))
