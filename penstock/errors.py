@@ -35,7 +35,8 @@ No error text carries a prompt, a completion or a secret.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -126,13 +127,16 @@ class JobError(PenstockError):
 
     Attributes:
         job: the job's id.
-        data: the terminal event's data, as in docs/events.md.
+        data: the terminal event's data, as in docs/events.md; empty where the error has come over
+            a result backend of Celery, which keeps an error's text only.
     """
 
-    def __init__(self, message: str, *, job: str, data: dict[str, Any]) -> None:
+    def __init__(
+        self, message: str, *, job: str = "", data: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         super().__init__(message)
         self.job = job
-        self.data = data
+        self.data = dict(data)
 
 
 class JobFailed(JobError):

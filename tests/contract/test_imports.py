@@ -72,16 +72,19 @@ RULES = {
     "httpx's errors are mapped in one place, for each of its two uses": Rule(
         PACKAGES, ("httpx",), ("worker/upstream/client.py", "worker/webhooks.py", "ops/bench/")
     ),
-    "Celery is the engine, not the language: four modules speak it": Rule(
+    "Celery is the engine, not the language: four modules speak it, and one for those who do": Rule(
         PACKAGES,
         ("celery", "kombu", "billiard"),
         (
             "worker/dispatch.py", "worker/app.py", "worker/pool.py", "worker/tasks.py",
-            "ops/bench/",
+            "penstock/celery.py", "ops/bench/",
         ),
     ),
     "who makes no traces pays for none: OpenTelemetry is imported when they are turned on": Rule(
         PACKAGES, ("opentelemetry",), ("penstock/tracing.py",)
+    ),
+    "who has no Celery can use all of the library but its Celery tasks": Rule(
+        PACKAGES, ("penstock.celery",)
     ),
     "decoders, policies, guards and signatures that do no I/O can be tested in any order": Rule(
         (
