@@ -29,8 +29,8 @@ FIRST_PAUSE = 0.5
 """Seconds until `ask` looks for the first time whether the job is over."""
 
 GROWTH = 1.15
-"""Each pause is so much longer than the one before: an answer is found at most about a seventh of
-its own time late."""
+"""Each pause is so much longer than the one before: an answer is found at most about a sixth of its
+own time late."""
 
 LONGEST_PAUSE = 10.0
 """Seconds: looking costs a message, an answer that waits costs a user."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 from penstock.events import EventType
 from penstock.hook import Hook, Scheme
@@ -48,6 +49,19 @@ def test_the_ways_between_states_are_documented() -> None:
     table = rows("lifecycle.md", "| from | to |")
     shown = {names(row[0])[0]: set(names(row[1])) for row in table}
     assert shown == {str(state): {str(s) for s in to} for state, to in TRANSITIONS.items()}
+
+
+def test_the_picture_of_the_states_is_true() -> None:
+    """docs/pictures/states.svg has each state once, and the same ways between them."""
+    path = DOCS / "pictures" / "states.svg"
+    picture = ElementTree.parse(path).getroot()  # noqa: S314 - our own
+    states = [text.text for text in picture.iterfind(".//*[@id='states']/{*}text")]
+    assert sorted(map(str, states)) == sorted(map(str, JobState))
+    ways: dict[str, set[str]] = {str(state): set() for state in JobState}
+    for way in picture.iterfind(".//*[@data-from]"):
+        for start in way.attrib["data-from"].split():
+            ways[start] |= set(way.attrib["data-to"].split())
+    assert ways == {str(state): {str(s) for s in to} for state, to in TRANSITIONS.items()}
 
 
 def test_the_events_are_documented() -> None:
