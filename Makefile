@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs
 
-.PHONY: help demo test check chaos bench up format lock clean
+.PHONY: help demo test check chaos bench up docs format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +20,7 @@ check: $(READY)  ## lint, format and type checks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(SPHINX) -b dummy . .docs/check
 
 chaos: $(READY)  ## the long fault-injection runs, with their figures
 	$(BIN)/pytest -m chaos -s $(ARGS)
@@ -29,17 +31,20 @@ bench: $(READY)  ## the benchmarks beside their rivals; results go to ops/bench/
 up: $(READY)  ## run server and worker until Ctrl-C
 	@$(BIN)/penstock up $(ARGS)
 
+docs: $(READY)  ## serve the documentation on http://127.0.0.1:8001, built anew as it changes
+	$(BIN)/sphinx-autobuild --port 8001 --watch docs --ignore '*/.*' -c docs . .docs/html $(ARGS)
+
 format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 lock: $(READY)  ## pin the dependencies again, from pyproject.toml
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group docs --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .penstock .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .penstock .bench .docs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
