@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from penstock import keys, limits
+from penstock.census import LOOKED_AT, Census, read_census
 from penstock.errors import (
     BudgetSpent,
     ConversationBusy,
@@ -519,6 +520,11 @@ def announce(period: float) -> Command[int]:
 def survey(route: str, tenants: int = 5) -> Command[Survey | None]:
     """How a route stands, with its longest backlogs; None where no worker has published it."""
     return Command(load("survey"), [], [route, tenants, COUNTED], partial(read_survey, route))
+
+
+def census(tenants: int = LOOKED_AT) -> Command[Census]:
+    """What waits, and what so many tenants have used today."""
+    return Command(load("census"), [], [tenants], read_census)
 
 
 def redrive(id_: str, key: str | None = None) -> Command[None]:

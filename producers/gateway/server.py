@@ -6,13 +6,14 @@ import contextlib
 import socket
 
 import uvicorn
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from penstock import ConfigurationError, Settings, access
 from penstock.store import Store
 from producers.gateway import telemetry
 from producers.gateway.app import create_app
 from producers.gateway.caller import is_loopback
+from producers.gateway.census import CensusCollector
 
 
 def run(settings: Settings) -> int:
@@ -27,6 +28,7 @@ def run(settings: Settings) -> int:
     check_private(settings)
     with listening(settings.gateway_host, settings.gateway_port) as listener:
         if settings.metrics_port:
+            REGISTRY.register(CensusCollector(settings))
             _serve_metrics(settings.metrics_port)
         url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
         telemetry.log("gateway_started", url=url, server=settings.safe_url)

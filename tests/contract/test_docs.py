@@ -11,7 +11,7 @@ from penstock.events import EventType
 from penstock.hook import Hook, Scheme
 from penstock.settings import SCHEDULE, SECRETS, Prices, RouteOverrides, Settings, Tenant, Timeouts
 from penstock.state import TRANSITIONS, JobState
-from producers.gateway import problem
+from producers.gateway import census, problem
 from producers.gateway import telemetry as gateway_telemetry
 from producers.hooks import routes
 from tests.gateways import native_routes
@@ -195,6 +195,13 @@ def test_the_metrics_are_documented() -> None:
     shown = {names(row[0])[0]: tuple(names(row[1])) for row in table}
     metrics = [value for value in vars(telemetry).values() if hasattr(value, "_labelnames")]
     assert shown == {metric._name: metric._labelnames for metric in metrics}
+
+
+def test_the_metrics_of_the_queue_are_documented() -> None:
+    """docs/operations.md has each metric of a gateway's census with its labels."""
+    table = rows("operations.md", "| metric of the queue | labels | meaning |")
+    shown = {names(row[0])[0]: tuple(names(row[1])) for row in table}
+    assert shown == {name: labels for name, (labels, _) in census.GAUGES.items()}
 
 
 def test_links_lead_somewhere() -> None:
