@@ -7,8 +7,10 @@ beside the jobs' own way, and where Redis is away nothing old is told.
 from __future__ import annotations
 
 import heapq
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -22,6 +24,10 @@ SHOWN = 50
 
 FRESH = 5.0
 """Seconds for which one census is told to everybody who asks."""
+
+PATIENCE = 1.0
+"""Seconds that a page of metrics waits for Redis: who asks for it may want to know whether this
+process is alive, and it is."""
 
 GAUGES = {
     "penstock_jobs_waiting": (
@@ -52,7 +58,8 @@ class CensusCollector(Collector):
 
     def __init__(self, settings: Settings) -> None:
         self._store = Store(settings.server_url)
-        self._taken: tuple[float, Census | None] | None = None
+        self._lock = threading.Lock()
+        self._asked: tuple[float, Future[Census]] | None = None
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """The metrics without values: whoever registers this need not ask Redis."""
@@ -60,17 +67,29 @@ class CensusCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The metrics as they are now."""
-        census = self._census()
-        return iter(_told(census).values() if census else ())
+        try:
+            census = self._latest().result(PATIENCE)
+        except (PenstockError, TimeoutError):
+            return iter(())
+        return iter(_told(census).values())
 
-    def _census(self) -> Census | None:
-        now = time.monotonic()
-        if self._taken is None or now - self._taken[0] > FRESH:
-            try:
-                self._taken = now, self._store.run(commands.census())
-            except PenstockError:
-                self._taken = now, None
-        return self._taken[1]
+    def _latest(self) -> Future[Census]:
+        """The census under way, or the last one while it is fresh; else one that begins now."""
+        with self._lock:
+            if self._asked and (
+                not self._asked[1].done() or time.monotonic() - self._asked[0] < FRESH
+            ):
+                return self._asked[1]
+            taken: Future[Census] = Future()
+            threading.Thread(target=self._take, args=(taken,), daemon=True).start()
+            self._asked = time.monotonic(), taken
+            return taken
+
+    def _take(self, taken: Future[Census]) -> None:
+        try:
+            taken.set_result(self._store.run(commands.census()))
+        except Exception as error:
+            taken.set_exception(error)
 
 
 def _empty() -> Families:

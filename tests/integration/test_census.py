@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import Any
 
 import httpx
@@ -125,6 +127,17 @@ def test_nothing_is_told_where_redis_is_away() -> None:
     registry = CollectorRegistry()
     registry.register(CensusCollector(settings))
     assert generate_latest(registry) == b""
+
+
+def test_a_silent_redis_keeps_nobody_waiting() -> None:
+    """The page of metrics comes all the same: it is also how a gateway is known to be alive."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        collector = CensusCollector(
+            Settings.load(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        )
+        began = time.monotonic()
+        assert list(collector.collect()) == []
+    assert time.monotonic() - began < 2 * metrics.PATIENCE
 
 
 def test_a_gateway_tells_them(server: EmbeddedServer, client: Client, registered: None) -> None:

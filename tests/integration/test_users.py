@@ -147,9 +147,10 @@ def test_each_role_does_its_work(guarded: Guarded, worker: WorkerProcess) -> Non
 
 
 def test_the_gateway_does_its_work(guarded: Guarded, worker: WorkerProcess) -> None:
-    """Keys, submitting, following by key and by token, listing and erasing: nothing is refused."""
+    """Keys, submitting, following by key and token, listing, erasing, metrics: none is refused."""
     key = run_cli(guarded.url("operator"), "keys", "create").stdout.strip()
-    gateway = GatewayProcess(guarded.url("gateway"))
+    port = free_port()
+    gateway = GatewayProcess(guarded.url("gateway"), "--metrics-port", str(port))
     try:
         with http(gateway.until_ready().url, key) as api, http(gateway.url) as page:
             body = {"messages": [{"role": "user", "content": "hello"}]}
@@ -162,6 +163,9 @@ def test_the_gateway_does_its_work(guarded: Guarded, worker: WorkerProcess) -> N
             assert api.post(f"{path}/cancel").status_code < 500
             assert api.delete(path).status_code == 204
             assert page.get(path).status_code == 401
+            assert (
+                "penstock_tenant_jobs_today{" in page.get(f"http://127.0.0.1:{port}/metrics").text
+            )
     finally:
         gateway.kill()
     assert {entry for entry in refused(guarded) if entry[0] == "gateway"} == set()
