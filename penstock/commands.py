@@ -508,8 +508,8 @@ def outlook(ids: Sequence[str]) -> Command[list[Outlook | None]]:
     return Command(load("outlook"), [], ids, parse)
 
 
-ANNOUNCED = 2000
-"""Followed jobs that one round of announcements looks at: some ten milliseconds of Redis."""
+ANNOUNCED = 500
+"""Followed jobs that wait which one round looks at: some ten milliseconds of Redis."""
 
 
 def announce(period: float) -> Command[int]:

@@ -64,6 +64,8 @@ CATALOGUE = {
     "conversation": PREFIX + "conversation:",
     # HASH of the tokens a route let through in the last minute, by half seconds: <route>.
     "window": PREFIX + "window:",
+    # HASH, the same of a tenant with a limit of tokens: <tenant>.
+    "tenantwindow": PREFIX + "tenantwindow:",
     # HASH, what went on at a route in a minute: <route>:<minutes since the epoch>. For 3 minutes.
     #   admitted, finished, tokens, first <class> (times to the first token: see traffic.lua)
     "traffic": PREFIX + "traffic:",
@@ -126,7 +128,7 @@ CATALOGUE = {
     # HASH, how an endpoint does that fails: <tenant>:<SHA-1 of the URL>. For 30 days.
     #   failures (in a row), next_call, disabled (when it answered 410)
     "endpoint": PREFIX + "endpoint:",
-    # HASH, the keeper's memory: swept_at, recover_from, announced_at.
+    # HASH, the keeper's memory: swept_at, recover_from, announced_at, announced (how many jobs).
     "keeper": PREFIX + "keeper",
     # HASH, one API key of the gateway: <id>. For ever, so that nobody's past use is unexplained.
     #   digest (SHA-256 of the key, hex), tenant, scopes (by spaces), note, created_at, expires_at,

@@ -2,9 +2,10 @@
 
 A limit of so many a minute is kept in every window of 60 seconds, which is how providers may count.
 A meter that lets `burst` pass at once and then one each `interval` seconds lets burst + 60/interval
-pass in a window, so the interval follows from limit and burst. Half of a configured burst is spent,
-the other half stays free for what the way to the upstream adds: requests that were let through a
-moment apart may arrive closer together.
+pass in a window, so the interval follows from limit and burst: what may pass at once comes off the
+rate. Half of a configured burst is spent, but no more than a fiftieth of the minute's requests, so
+that 98 % of a limit of 50 or more can be used. The other half stays free for what the way to the
+upstream adds: requests that were let through a moment apart may arrive closer together.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ MINUTE = 60.0
 
 MILLION = 1_000_000
 """Prices are in USD per so many tokens."""
+
+REQUESTS_AT_ONCE = 0.02
+"""Share of a minute's requests that may pass at once, at the most."""
 
 TOKENS_AT_ONCE = 0.1
 """Share of a minute's tokens that may pass at once. The window behind the meter keeps the limit
@@ -27,7 +31,7 @@ def requests_rate(per_minute: int | None, burst: int) -> str:
     """Interval and slack in seconds, as the scripts read them."""
     if per_minute is None:
         return NO_LIMIT
-    at_once = max(1.0, min(burst, per_minute) / 2)
+    at_once = max(1.0, min(burst / 2, per_minute * REQUESTS_AT_ONCE))
     return _rate(MINUTE / max(per_minute - at_once, 1), at_once)
 
 
@@ -64,4 +68,4 @@ def of_tenant(tenant: Tenant) -> str:
 
 
 def _rate(interval: float, at_once: float) -> str:
-    return f"{interval:.9f} {interval * at_once:.9f}"
+    return f"{interval:.12f} {interval * at_once:.12f}"

@@ -190,7 +190,7 @@ class Route(RouteLimits):
 class Tenant(Frozen):
     """What one tenant may use, over all routes, and its share where tenants compete."""
 
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    weight: Annotated[float, Field(ge=0.001, le=1000)] = 1
     concurrency: Count | None = None
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None

@@ -23,20 +23,27 @@ if not gate or not template then return {'unready'} end
 local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
 local now_text = stamp(now)
 local allowed = allowed_concurrency(gate, now)
-local in_window = gate.tokens_per_minute and window_total(route, now)
+local in_window = gate.tokens_per_minute and window_total(KEY.window .. route, now)
 local first_attempts, tenants = 0, {}
 local function tenant_of(name)
   tenants[name] = tenants[name] or read_tenant(name)
   return tenants[name]
 end
 
--- Seconds the route's limits ask to wait for a job; what is larger than all of the minute's tokens
--- passes when there were none.
+-- Seconds the route's limits ask to wait for a job.
 local function route_wait(expected)
   local tokens = expected.tokens
-  if in_window and in_window > 0 and in_window + tokens > gate.tokens_per_minute then return STEP end
-  return math.max(meter_wait(gate.requests, gate.requests_paid, 1, now),
+  return math.max(in_window and window_wait(in_window, tokens, gate.tokens_per_minute) or 0,
+    meter_wait(gate.requests, gate.requests_paid, 1, now),
     meter_wait(gate.tokens, gate.tokens_paid, tokens, now))
+end
+
+-- The same, of a tenant's tokens.
+local function tenant_tokens_wait(name, limits, tokens)
+  if limits.tokens_per_minute == 0 then return 0 end
+  limits.in_window = limits.in_window or window_total(KEY.tenantwindow .. name, now)
+  return math.max(window_wait(limits.in_window, tokens, limits.tokens_per_minute),
+    meter_wait(limits.tokens, limits.tokens_paid, tokens, now))
 end
 
 -- When a tenant's own limits let its next job through; nil: now.
@@ -47,7 +54,7 @@ local function blocked_until(name, expected)
     return math.huge
   end
   local wait = math.max(meter_wait(limits.requests, limits.requests_paid, 1, now),
-    meter_wait(limits.tokens, limits.tokens_paid, expected.tokens, now))
+    tenant_tokens_wait(name, limits, expected.tokens))
   if wait > 0 then return now + wait end
   return has_budget(limits) and budget_until(limits, read_spent(name, now), expected.usd, now) or nil
 end
@@ -74,12 +81,16 @@ local function pay(job, name, expected)
   local tokens = expected.tokens
   if in_window then
     in_window = in_window + tokens
-    window_add(route, now, tokens, now)
+    window_add(KEY.window .. route, now, tokens, now)
   end
   gate.requests_paid = meter_pay(gate.requests, gate.requests_paid, 1, now)
   gate.tokens_paid = meter_pay(gate.tokens, gate.tokens_paid, tokens, now)
   local limits = tenant_of(name)
   if not is_limited(limits) then return end
+  if limits.tokens_per_minute > 0 then
+    limits.in_window = limits.in_window + tokens
+    window_add(KEY.tenantwindow .. name, now, tokens, now)
+  end
   limits.requests_paid = meter_pay(limits.requests, limits.requests_paid, 1, now)
   limits.tokens_paid = meter_pay(limits.tokens, limits.tokens_paid, tokens, now)
   redis.call('HSET', KEY.tenant .. name, 'requests_paid', stamp(limits.requests_paid),
@@ -120,17 +131,28 @@ local function is_too_late(expected)
   return expected.deadline and now + gate.quickest > expected.deadline
 end
 
+local EXPIRED = 0.9
+
 -- The next sweep ends it: all that takes would make this script twice as long.
 local function expire(job, line)
   redis.call('ZREM', line, job)
   redis.call('ZADD', KEY.deadlines, now_text, job)
+  gate.quickest = gate.quickest * EXPIRED  -- else nothing might ever be tried, and learned, again
+  redis.call('HSET', KEYS[1], 'quickest', stamp(gate.quickest))
+end
+
+-- Seconds until a tenant that is at its own limit may have room; nil where that takes a job's end.
+local function parked_wait()
+  local first = redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')
+  local due = tonumber(first[2] or math.huge)
+  return due < math.huge and math.max(AT_ONCE, due - now) or nil
 end
 
 -- Lets the first job of the tenant whose turn it is through. Returns "admitted", "again" (the turn
 -- was no use, look at the next) or "done", and with that the seconds to wait, where time will help.
 local function serve()
   local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-  if #first == 0 then return 'done' end
+  if #first == 0 then return 'done', parked_wait() end
   local name, turn = first[1], tonumber(first[2])
   local backlog = KEY.backlog .. route .. ':' .. name
   local jobs = redis.call('ZRANGE', backlog, 0, 1)
@@ -143,13 +165,13 @@ local function serve()
     expire(jobs[1], backlog)
     return 'again'
   end
-  local wait = route_wait(expected)
-  if wait > 0 then return 'done', wait end
   local until_time = blocked_until(name, expected)
   if until_time then
     park(name, turn, until_time)
     return 'again'
   end
+  local wait = route_wait(expected)
+  if wait > 0 then return 'done', wait end
   redis.call('ZREM', backlog, jobs[1])
   admit(jobs[1], name, expected)
   move_turn(name, turn, expected.charge, #jobs > 1)
@@ -166,7 +188,9 @@ local function serve_suspect()
     expected.charge = 0
     if is_too_late(expected) then
       expire(job, KEY.suspects .. route)
-    elseif not blocked_until(name, expected) then
+    elseif blocked_until(name, expected) then
+      redis.call('ZADD', KEY.suspects .. route, now_text, job)  -- behind those that may run
+    else
       local wait = route_wait(expected)
       if wait > 0 then return wait end
       redis.call('ZREM', KEY.suspects .. route, job)

@@ -1,7 +1,7 @@
 #!lua
 -- Accepts jobs: writes each record, queues or schedules it, emits `queued`.
 -- Refused whole when Redis is at its memory limit (no allow-oom flag): nothing is written then.
--- include: clock, data, emit, on_busy
+-- include: clock, data, emit, on_busy, expect
 --
 -- KEYS  none
 -- ARGV  for each job:
@@ -16,7 +16,7 @@
 --                                         the idempotency key's job, or this very one, is there
 --       {"conflict", id}                  the idempotency key's job has another request
 --       {"busy", id}                      the conversation is at this job, and was not to wait
---       {"over_budget", "day" | "month"}  the tenant has spent its budget, and is not to wait
+--       {"over_budget", "day" | "month"}  the tenant's budget has no room for it, and is not to wait
 --       {"queue_full", most}              so many of the tenant's jobs wait already
 --       {"unknown_route", name...}        with the routes there are
 
@@ -59,13 +59,29 @@ local function is_full(tenant)
   return redis.call('SCARD', unfinished) - redis.call('SINTERCARD', 2, unfinished, running) >= most
 end
 
-local over = {}
-local function is_over_budget(tenant)
-  if over[tenant] == nil then
-    local limits = limits_for(tenant)
-    over[tenant] = limits.rejects and spent_period(limits, read_spent(tenant, now)) or false
+-- A field of the record that begins at an argument; nil where it has none.
+local function field(name, at, last)
+  for i = at, last, 2 do
+    if ARGV[i] == name then return ARGV[i + 1] end
   end
-  return over[tenant]
+end
+
+local gates = {}
+local function expected_cost(route, at, last)
+  gates[route] = gates[route] or read_gate(route)
+  local gate, request = gates[route], field('request', at, last) or ''
+  if not gate then return 0 end
+  local most_output = tonumber(field('max_tokens', at, last) or math.huge)
+  return expected_usd(gate, expected_tokens(gate, #request, most_output))
+end
+
+-- The period whose budget has no room for the job, of a tenant whose jobs are not to wait for the next.
+local spent_of = {}
+local function over_budget(tenant, route, at, last)
+  local limits = limits_for(tenant)
+  if not limits.rejects or not has_budget(limits) then return nil end
+  spent_of[tenant] = spent_of[tenant] or read_spent(tenant, now)
+  return spent_period(limits, spent_of[tenant], expected_cost(route, at, last))
 end
 
 -- at: where the job's arguments begin; last: where they end.
@@ -81,7 +97,7 @@ local function enqueue(at, last)
     seen = holder and existing(holder, digest)
   end
   if seen then return seen end
-  local period = is_over_budget(tenant)
+  local period = over_budget(tenant, route, at + 12, last)
   if period then return {'over_budget', period} end
   if is_full(tenant) then return {'queue_full', tostring(limits_for(tenant).max_waiting)} end
   local conversation = ARGV[at + 9]

@@ -46,7 +46,7 @@ local about = {
   'workers', redis.call('ZCOUNT', KEY.serving .. route, stamp(now), '+inf'),
   'requests_per_minute', gate.requests_per_minute or '',
   'tokens_per_minute', gate.tokens_per_minute or '',
-  'tokens_in_window', gate.tokens_per_minute and window_total(route, now) or '',
+  'tokens_in_window', gate.tokens_per_minute and window_total(KEY.window .. route, now, true) or '',
   'paused_until', stamp(gate.paused_until), 'open_until', stamp(gate.open_until or 0),
   'breaker', breaker_of(gate, now), 'model', gate.model or '', 'fallback', gate.fallback or '',
 }

@@ -91,7 +91,7 @@ def test_a_raised_limit_holds_while_jobs_wait(
             "toml:4: routes.x.fa",
         ),
         ("[routes.default]\nconcurrency = -9", "penstock.toml:2: routes.default.concurrency: must"),
-        ("[tenants.a]\nweight = 0", "penstock.toml:2: tenants.a.weight: must be more than 0"),
+        ("[tenants.a]\nweight = 0", "penstock.toml:2: tenants.a.weight: must be 0.001 or more"),
         ("[routes.default", "penstock.toml: is not TOML"),
     ],
 )

@@ -197,7 +197,7 @@ BAD_FILES = [
      ":3: routes.fast.burst: is more than requests_per_minute, which is 9; give a smaller "
      "number"),
     ("[tenants.a]\nrequests_per_minute = 9\nburst = 10", ":3: tenants.a.burst: is more"),
-    ("[tenants.a]\nweight = 0", ":2: tenants.a.weight: must be more than 0"),
+    ("[tenants.a]\nweight = 0", ":2: tenants.a.weight: must be 0.001 or more"),
     ("[tenants.a]\nweight = nan", ":2: tenants.a.weight: must be "),
     ("[tenants.a]\nbudget_day = -3", ":2: tenants.a.budget_day: must be more than 0"),
     ("tenants = 3", ":1: tenants: must be a table"),

@@ -19,21 +19,22 @@ local function has_budget(limits)
   return limits.budget_day > 0 or limits.budget_month > 0
 end
 
--- When the budget lets a job of this cost pass; nil: now. One that costs more than a whole budget
--- passes where nothing was spent yet: else it would wait for ever.
-local function budget_until(limits, spent, usd, now)
-  if limits.budget_month > 0 and spent.month > 0 and spent.month + usd > limits.budget_month then
-    return next_month(now)
-  end
-  if limits.budget_day > 0 and spent.day > 0 and spent.day + usd > limits.budget_day then
-    return next_day(now)
-  end
+local function is_over(budget, spent, usd)
+  return budget > 0 and spent > 0 and (spent + usd > budget or spent >= budget)
 end
 
--- The period whose budget is spent, nil where none is.
-local function spent_period(limits, spent)
-  if limits.budget_month > 0 and spent.month >= limits.budget_month then return 'month' end
-  if limits.budget_day > 0 and spent.day >= limits.budget_day then return 'day' end
+-- The period whose budget has no room for a job of this cost, nil where there is. One that costs more
+-- than a whole budget passes where nothing was spent yet: else it would wait for ever.
+local function spent_period(limits, spent, usd)
+  if is_over(limits.budget_month, spent.month, usd) then return 'month' end
+  if is_over(limits.budget_day, spent.day, usd) then return 'day' end
+end
+
+-- When the budget lets a job of this cost pass; nil: now.
+local function budget_until(limits, spent, usd, now)
+  local period = spent_period(limits, spent, usd)
+  if period == 'month' then return next_month(now) end
+  if period == 'day' then return next_day(now) end
 end
 
 -- usd: what is spent more, or less. since: when that which it settles was reserved; a period that has

@@ -3,6 +3,15 @@
 -- include: gate, tier
 local BYTES_PER_TOKEN = 4
 
+-- bytes: of its request. most_output: what it says itself, or infinity.
+local function expected_tokens(gate, bytes, most_output)
+  return math.ceil(bytes / BYTES_PER_TOKEN), math.min(most_output, gate.output_estimate)
+end
+
+local function expected_usd(gate, prompt, output)
+  return prompt * gate.price_input + output * gate.price_output
+end
+
 -- tokens, usd: what it will rarely exceed, which is reserved. charge: the mean in tokens, which its
 -- tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier and
 -- tier_reason, is_guest, and how often it was rung.
@@ -11,11 +20,11 @@ local function expect(job, gate, now)
   local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route', 'rings')
   local most_output, deadline = tonumber(f[1] or math.huge), tonumber(f[2] or nil)
   local tier, reason = tier_for(gate, f[3], deadline, now)
-  local prompt = math.ceil(redis.call('HSTRLEN', record, 'request') / BYTES_PER_TOKEN)
-  local output = math.min(most_output, gate.output_estimate)
+  local bytes = redis.call('HSTRLEN', record, 'request')
+  local prompt, output = expected_tokens(gate, bytes, most_output)
   return {
     tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
-    usd = (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1),
+    usd = expected_usd(gate, prompt, output) * (tier and tier.factor or 1),
     deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4],
     rings = tonumber(f[5] or 0),
   }

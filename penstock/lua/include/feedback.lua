@@ -22,9 +22,10 @@ local function fail(route, job, gate, now)
   return failures >= BREAKING and open_breaker(key, now) or nil
 end
 
-local function succeed(route, gate)
+local function succeed(route, job, gate)
   local key = KEY.gate .. route
   if gate.open_until then
+    if gate.probe ~= job then return nil end  -- one that began before it broke says nothing of now
     redis.call('HDEL', key, 'open_until', 'probe', 'failures', 'opened')
     return { 'closed', '' }
   end
@@ -68,7 +69,7 @@ end
 local function feed_back(job, record, kind, retry_after, now)
   local gate = kind ~= '' and read_gate(record.route)
   if not gate then return nil end
-  if kind == 'ok' then return succeed(record.route, gate) end
+  if kind == 'ok' then return succeed(record.route, job, gate) end
   local is_probe = gate.open_until and gate.probe == job
   local news = kind == 'broken' and {} or slow_down(record, gate, retry_after, now)
   local opened = (kind ~= 'busy' or is_probe) and fail(record.route, job, gate, now) or {}

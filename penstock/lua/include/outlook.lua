@@ -17,14 +17,26 @@ local function read_line(route, now)
   return lines[route]
 end
 
--- How many jobs of the tenant `name`, whose turn it is at a virtual time, start before the job of
--- `tenant` that starts at another.
-local function jobs_before(line, name, turn, tenant, start)
-  local waiting = redis.call('ZCARD', KEY.backlog .. line.route .. ':' .. name)
-  local jobs = (start - turn) * read_tenant(name).weight / math.max(line.gate.tokens_mean, 1)
+-- The tenants whose turns come first, read once for all jobs of a line that are looked at.
+local function first_turns(line)
+  if line.first then return line.first end
+  line.first = {}
+  local turns = redis.call('ZRANGE', KEY.turns .. line.route, 0, LOOKED_AT_EACH - 1, 'WITHSCORES')
+  for i = 1, #turns, 2 do
+    local name = turns[i]
+    line.first[#line.first + 1] = { name = name, turn = tonumber(turns[i + 1]),
+      weight = read_tenant(name).weight,
+      waiting = redis.call('ZCARD', KEY.backlog .. line.route .. ':' .. name) }
+  end
+  return line.first
+end
+
+-- How many jobs of one of them start before the job of `tenant` that starts at a virtual time.
+local function jobs_before(line, other, tenant, start)
+  local jobs = (start - other.turn) * other.weight / math.max(line.gate.tokens_mean, 1)
   local whole = math.floor(jobs + 0.000001)
-  if jobs - whole > 0.000001 or name < tenant then whole = whole + 1 end  -- a draw goes by name
-  return math.min(waiting, whole)
+  if jobs - whole > 0.000001 or other.name < tenant then whole = whole + 1 end  -- a draw goes by name
+  return math.min(other.waiting, whole)
 end
 
 -- How many jobs start before the one that has `rank` others of its own tenant before it.
@@ -37,11 +49,10 @@ local function place_in(line, tenant, limits, rank)
   local before = math.max(redis.call('ZCOUNT', turns, '-inf', '(' .. stamp(start)),
     redis.call('ZRANK', turns, tenant) or 0)
   if before == 0 then return rank end
-  local looked_at, jobs = math.min(before, LOOKED_AT_EACH), 0
-  local first = redis.call('ZRANGE', turns, 0, looked_at - 1, 'WITHSCORES')
-  for i = 1, #first, 2 do
-    local name, its_turn = first[i], tonumber(first[i + 1])
-    if name ~= tenant then jobs = jobs + jobs_before(line, name, its_turn, tenant, start) end
+  local first, jobs = first_turns(line), 0
+  local looked_at = math.min(before, #first)
+  for i = 1, looked_at do
+    if first[i].name ~= tenant then jobs = jobs + jobs_before(line, first[i], tenant, start) end
   end
   return rank + math.floor(jobs * before / looked_at)
 end

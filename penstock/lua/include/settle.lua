@@ -31,7 +31,7 @@ local function settle(job, record, now, used)
   local gate = read_gate(record.route)
   if gate and gate.tokens_per_minute then
     shift(KEY.gate .. record.route, 'tokens_paid', over * gate.tokens.interval)
-    window_add(record.route, record.admitted_at, over, now)
+    window_add(KEY.window .. record.route, record.admitted_at, over, now)
   end
   -- An attempt that ran and told nothing costs its turn what such jobs use: failing is no way to the
   -- front of the line.
@@ -39,10 +39,13 @@ local function settle(job, record, now, used)
   shift_turn(record.route, record.tenant, (turn - record.charged) / limits.weight)
   redis.call('HDEL', KEY.job .. job, 'reserved', 'charged', 'reserved_usd')
   redis.call('SREM', KEY.running .. record.tenant, job)
-  if not is_limited(limits) then return end
-  shift(KEY.tenant .. record.tenant, 'tokens_paid', over * limits.tokens.interval)
   if record.reserved_usd then
     spend(record.tenant, used and tonumber(used.usd) or 0, record.reserved_usd, record.admitted_at, now)
   end
+  if not is_limited(limits) then return end
+  if limits.tokens_per_minute > 0 then
+    window_add(KEY.tenantwindow .. record.tenant, record.admitted_at, over, now)
+  end
+  shift(KEY.tenant .. record.tenant, 'tokens_paid', over * limits.tokens.interval)
   look_again(record.tenant)
 end

@@ -2,8 +2,8 @@
 -- include: meter
 local EVERYBODY = '*'
 
--- weight, concurrency (0: no limit), requests and tokens (rates) and what was paid for, budgets in
--- USD (0: none), whether what is over budget is rejected, and how many jobs may wait (0: any number).
+-- weight, concurrency (0: no limit), requests and tokens (rates) and what was paid for,
+-- tokens_per_minute (0: no limit), budgets in USD (0: none), whether what is over budget is rejected, and how many jobs may wait (0: any number).
 local function read_tenant(tenant)
   local limits = redis.call('HMGET', KEY.limits, tenant, EVERYBODY)
   local text = limits[1] or limits[2]
@@ -11,9 +11,11 @@ local function read_tenant(tenant)
   local weight, concurrency, requests, tokens, day, month, over, waiting =
     string.match(text, '^(%S+) (%S+) (%S+ %S+) (%S+ %S+) (%S+) (%S+) (%S+) (%S+)$')
   local paid = redis.call('HMGET', KEY.tenant .. tenant, 'requests_paid', 'tokens_paid')
+  local rate = read_rate(tokens)
   return {
     weight = tonumber(weight), concurrency = tonumber(concurrency),
-    requests = read_rate(requests), tokens = read_rate(tokens),
+    requests = read_rate(requests), tokens = rate,
+    tokens_per_minute = rate.interval > 0 and math.floor(60 / rate.interval + 0.5) or 0,
     requests_paid = tonumber(paid[1] or 0), tokens_paid = tonumber(paid[2] or 0),
     budget_day = tonumber(day), budget_month = tonumber(month), rejects = over == 'reject',
     max_waiting = tonumber(waiting),
