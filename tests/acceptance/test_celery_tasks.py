@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +27,17 @@ from tests.waiting import until
 pytestmark = pytest.mark.xdist_group("celery_tasks")
 
 SHOP = """
+import os
+
 from celery import Celery
 
 app = Celery("shop", broker={broker!r}, backend={broker!r}, include=["penstock.celery"])
 app.conf.update(task_acks_late=True, worker_concurrency=1)
+app.conf.broker_transport_options = {{
+    "visibility_timeout": int(os.environ.get("VISIBILITY", 3600)),
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+}}
 
 @app.task
 def prepare(topic):
@@ -50,11 +58,13 @@ class Shop(NamedTuple):
 
     Attributes:
         app: the application, as one sees it that knows its tasks by name only.
+        address: of its broker.
         server: Penstock's; the application's broker is another.
         log: of the application's worker.
     """
 
     app: Celery
+    address: str
     client: Client
     server: EmbeddedServer
     log: Path
@@ -79,22 +89,25 @@ def shop(session_dir: Path) -> Iterator[Shop]:
         try:
             with shop_worker(session_dir, address, server.url) as log:
                 worker.until_ready()
-                yield Shop(app, client, server, log)
+                yield Shop(app, address, client, server, log)
         finally:
             worker.kill()
             app.close()
 
 
 @contextmanager
-def shop_worker(directory: Path, address: str, penstock_url: str) -> Iterator[Path]:
-    """The application's worker, started as its people would; its log."""
+def shop_worker(
+    directory: Path, address: str, penstock_url: str, *arguments: str, **environment: str
+) -> Iterator[Path]:
+    """The application's worker, started as its people would, in the end killed; its log."""
     (directory / "shop.py").write_text(SHOP.format(broker=address))
-    log = directory / "shop.log"
+    log = directory / f"shop-{uuid.uuid4()}.log"
+    command = [Path(sys.executable).with_name("celery"), "-A", "shop", "worker", "-l", "INFO"]
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("celery"), "-A", "shop", "worker", "-l", "INFO"],
+            [*command, "-n", f"{log.stem}@%h", *arguments],
             cwd=directory,
-            env={**os.environ, "PENSTOCK_REDIS_URL": penstock_url},
+            env={**os.environ, "PENSTOCK_REDIS_URL": penstock_url, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -142,6 +155,22 @@ def test_a_message_that_comes_twice_is_one_job(shop: Shop) -> None:
     again = shop.call("penstock.submit", text).apply_async(task_id=name).get(timeout=30)
     assert again == first
     assert shop.client.job(first).result(timeout=30).object == "chat.completion"
+
+
+@pytest.mark.chaos
+def test_an_answer_outlives_the_worker_that_waits_for_it(shop: Shop, session_dir: Path) -> None:
+    """Killed while it holds the message, which comes again: one job, and the chain goes on."""
+    worker = partial(shop_worker, session_dir, shop.address, shop.server.url, "-Q", "apart")
+    ask = shop.call("penstock.ask", asked(tokens=30, gap=0.1)).set(queue="apart")
+    before = len(list(shop.client.list()))
+    with worker(VISIBILITY="3"):
+        pending = chain(ask, shop.call("shop.use_answer")).apply_async()
+        until(lambda: pending.parent.state == "RETRY")
+    killed = time.monotonic()
+    with worker(VISIBILITY="3"):
+        assert len(pending.get(timeout=30).split()) > 20
+    assert len(list(shop.client.list())) == before + 1
+    print(f"answered {time.monotonic() - killed:.1f} s after the kill")  # noqa: T201 - a figure
 
 
 def test_a_job_that_fails_fails_the_task(shop: Shop) -> None:

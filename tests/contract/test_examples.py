@@ -122,6 +122,26 @@ def test_a_block_is_what_it_says(block: Block) -> None:
     parses(block)
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("sh", "false\ntrue"),
+        ("sh", "false | true"),
+        ("sh", "exit 0"),
+        ("python", "1 / 0"),
+        ("python", "raise SystemExit"),
+    ],
+)
+def test_a_block_that_fails_is_noticed(language: str, text: str, tmp_path: Path) -> None:
+    """A command that fails, whatever follows it; a program that ends; an error of Python."""
+    session = Session(tmp_path, {}, str)
+    try:
+        with pytest.raises(AssertionError):
+            session.run(Block(PAGES[0], 1, language, text, []))
+    finally:
+        session.close()
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 @pytest.mark.parametrize(
     "block", [b for b in EVERY if b.language == "js"], ids=lambda block: block.place
