@@ -120,7 +120,7 @@ def _cancel(request: Any = None, **_: Any) -> None:
     fields = getattr(request, "kwargs", None) or {}
     if getattr(request, "task", None) == ask.name and "job_id" in fields:
         with suppress(PenstockError):
-            _client().job(fields["job_id"]).cancel("its task was revoked")
+            _client().job(fields["job_id"]).cancel("its task was revoked, or expired")
 
 
 @cache

@@ -181,15 +181,18 @@ def test_a_job_that_fails_fails_the_task(shop: Shop) -> None:
         pending.get(timeout=30)
 
 
-def test_a_task_that_is_revoked_cancels_its_job(shop: Shop) -> None:
-    """`revoke` of a task that waits stops the stream it waits for."""
-    pending = shop.call("penstock.ask", asked(tokens=100_000, gap=0.02)).apply_async()
+@pytest.mark.parametrize("expires", [None, 1], ids=["revoked", "expired"])
+def test_a_task_that_ends_while_it_waits_cancels_its_job(shop: Shop, expires: int | None) -> None:
+    """Revoked, or expired: the stream that nobody waits for any more is stopped."""
+    ask = shop.call("penstock.ask", asked(tokens=100_000, gap=0.02))
+    pending = ask.apply_async(expires=expires)
     until(lambda: pending.state == "RETRY")
     job = shop.client.find(f"celery:{pending.id}")
     assert job
-    pending.revoke()
+    if not expires:
+        pending.revoke()
     until(lambda: job.record().state == JobState.CANCELLED)
-    assert job.record().cancel_reason == "its task was revoked"
+    assert job.record().cancel_reason == "its task was revoked, or expired"
 
 
 @pytest.mark.parametrize(
