@@ -60,13 +60,14 @@ class PromptTask(Task):  # type: ignore[misc]  # Celery has no type information
 
 
 @shared_task(bind=True, base=PromptTask, name="penstock.submit")  # type: ignore[untyped-decorator]
-def submit(self: PromptTask, request: Request, **fields: Any) -> str:
+def submit(self: PromptTask, request: Request = None, **fields: Any) -> str:
     """Submit a job; its id.
 
     Args:
         self: the task.
         request: messages as `Client.submit` takes them, a whole chat-completions body with the
-            job's options beside it, or a text, which is one message of the user.
+            job's options beside it, or a text, which is one message of the user. Left out where
+            `messages` are among the fields.
         fields: any chat-completions field, and those of JobOptions; they go before the body's.
 
     One task is one job, however often its message comes: the task's id is the idempotency key where
@@ -130,8 +131,7 @@ def _client() -> Client:
 
 
 def _submitted(task: PromptTask, request: Request, fields: Mapping[str, Any]) -> Job:
-    body = _body(request)
-    options: dict[str, Any] = {**body, **fields}
+    options = {**_body(request, fields), **fields}
     if task.request.id:
         options.setdefault("idempotency_key", f"celery:{task.request.id}")
     try:
@@ -142,16 +142,17 @@ def _submitted(task: PromptTask, request: Request, fields: Mapping[str, Any]) ->
         raise task.retry(exc=error, countdown=_pause(task.request.retries)) from None
 
 
-def _body(request: Request) -> dict[str, Any]:
-    if isinstance(request, Mapping):
-        if "messages" not in request:
-            raise InvalidRequest("the request has no messages; give a chat-completions body")
-        return dict(request)
-    if request is None:
-        raise InvalidRequest("there is no request; give messages, a chat-completions body or text")
+def _body(request: Request, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request says by itself."""
+    if request is None and "messages" in fields:
+        return {}
     if isinstance(request, str):
         return {"messages": [{"role": "user", "content": request}]}
-    return {"messages": request}
+    if request is None or (isinstance(request, Mapping) and "messages" not in request):
+        raise InvalidRequest(
+            "there are no messages; give a list of them, a chat-completions body or a text"
+        )
+    return dict(request) if isinstance(request, Mapping) else {"messages": request}
 
 
 def _newest(task: PromptTask, job: Job) -> Event:

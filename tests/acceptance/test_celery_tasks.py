@@ -122,9 +122,12 @@ def shop_worker(
         process.wait()
 
 
+MESSAGES = [{"role": "user", "content": "Something secret"}]
+
+
 def asked(**script: Any) -> dict[str, Any]:
     """A chat-completions body that says what the simulator is to do."""
-    return {"messages": [{"role": "user", "content": "Something secret"}], "simulate": script}
+    return {"messages": MESSAGES, "simulate": script}
 
 
 def test_a_chain_goes_on_with_the_answer(shop: Shop) -> None:
@@ -198,8 +201,8 @@ def test_a_task_that_ends_while_it_waits_cancels_its_job(shop: Shop, expires: in
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        ({"n": 2}, "no messages"),
-        (None, "there is no request"),
+        ({"n": 2}, "there are no messages"),
+        (None, "there are no messages"),
         ([{"role": "user"}], "needs content"),
     ],
     ids=["body", "nothing", "messages"],
@@ -237,7 +240,8 @@ def test_a_task_run_at_once_blocks_until_the_answer(
     try:
         completion = penstock.celery.ask.apply([asked(text="Here.")]).get()
         assert completion["choices"][0]["message"]["content"] == "Here."
-        assert penstock.celery.ask("And now?")["object"] == "chat.completion"
+        for asked_too in ({"request": "And now?"}, {"messages": MESSAGES}):
+            assert penstock.celery.ask(**asked_too)["object"] == "chat.completion"
     finally:
         penstock.celery._client().close()
         penstock.celery._client.cache_clear()
