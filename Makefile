@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs
 
-.PHONY: help demo test check chaos bench up docs format lock clean
+SBOM := sbom
+CYCLONEDX = $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible $(CHECKED)
+CHECKED := --validate
+
+.PHONY: help demo test check chaos bench up docs format lock sbom clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,11 +20,12 @@ demo: $(READY)  ## run the main job once: server, simulated upstream, worker, on
 test: $(READY)  ## run the tests
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
-check: $(READY)  ## lint, format and type checks
+check: $(READY)  ## lint, format, type and operations checks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(SPHINX) -b dummy . .docs/check
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m operations tests/contract
 
 chaos: $(READY)  ## the long fault-injection runs, with their figures
 	$(BIN)/pytest -m chaos -s $(ARGS)
@@ -43,8 +48,14 @@ lock: $(READY)  ## pin the dependencies again, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group docs --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
+sbom: $(READY)  ## bills of materials (CycloneDX): everything pinned, and the two images
+	@mkdir -p $(SBOM)
+	$(CYCLONEDX) -o $(SBOM)/penstock.cdx.json requirements.lock
+	$(BIN)/python -m ops.sbom worker gateway | $(CYCLONEDX) -o $(SBOM)/image.cdx.json -
+	$(BIN)/python -m ops.sbom worker flower | $(CYCLONEDX) -o $(SBOM)/flower.cdx.json -
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .penstock .bench .docs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .penstock .bench .docs $(SBOM) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,9 @@ from ops.cli import COMMANDS, penstock
 from ops.simulator.server import DEFAULT_PORT
 from penstock.settings import SECRETS, Settings
 from tests.roles import granted
+from tests.tools import needs
+
+pytestmark = pytest.mark.operations
 
 ROOT = Path(__file__).parents[2]
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -206,7 +208,7 @@ def test_hadolint_agrees() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is in Debian")
+@needs("shellcheck")
 def test_shellcheck_agrees() -> None:
     """Every shell script of ops is clean."""
     scripts = sorted((ROOT / "ops").rglob("*.sh"))

@@ -22,7 +22,11 @@ from penstock.settings import SECRETS, Settings
 from tests.kubernetes import OPERATIONS, PLACES, ROOT, RULES, Resource, build, pods, rules
 from tests.tools import needs
 
-pytestmark = [needs("kustomize", "kubectl"), pytest.mark.xdist_group("kubernetes")]
+pytestmark = [
+    needs("kustomize", "kubectl"),
+    pytest.mark.operations,
+    pytest.mark.xdist_group("kubernetes"),
+]
 
 DRAIN = Settings.model_fields["drain_timeout"].default
 VERSIONS = sorted(set(utils.all_versions()), key=Version)[-2:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,9 @@ import pytest
 from ops.cli import COMMANDS, penstock
 from penstock.settings import SECRETS, Settings
 from tests.roles import granted
+from tests.tools import needs
+
+pytestmark = pytest.mark.operations
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "ops" / "systemd").glob("*.service"))
@@ -49,7 +51,7 @@ def test_a_unit_runs_what_there_is(unit: Path) -> None:
     assert int(stop) > Settings.model_fields["drain_timeout"].default + 10
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not on this machine")
+@needs("systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_agrees(unit: Path, tmp_path: Path) -> None:
     """systemd-analyze has nothing to say about a unit, and calls it well protected."""

@@ -10,6 +10,8 @@ import pytest
 from tests.contract.test_docs import names, rows
 from tests.roles import granted, needed
 
+pytestmark = pytest.mark.operations
+
 
 @pytest.mark.parametrize("role", needed())
 def test_a_role_has_exactly_what_its_code_uses(role: str) -> None:

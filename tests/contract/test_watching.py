@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ import yaml
 from ops.cli import COMMANDS
 from producers.gateway import census
 from producers.gateway import telemetry as gateway
+from tests.tools import needs
 from worker import telemetry as worker
+
+pytestmark = pytest.mark.operations
 
 OPERATIONS = Path(__file__).parents[2] / "ops"
 PROMETHEUS = OPERATIONS / "prometheus"
@@ -120,7 +122,7 @@ def test_each_dashboard_is_well_formed() -> None:
         assert all(p["description"] and p["targets"] for p in panels)
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is in Debian's prometheus")
+@needs("promtool")
 @pytest.mark.parametrize(
     "arguments",
     [
