@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,18 +20,13 @@ from ops.simulator import SimulatorThread
 from penstock.keys import CATALOGUE
 from tests.gateways import GatewayProcess, http
 from tests.processes import WorkerProcess, free_port, run_cli
+from tests.refusals import outside, taken
 from tests.roles import ROOT, granted
 from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("users")
 
 OPERATIONS = ROOT / "ops" / "redis"
-ALWAYS = {"auth", "hello", "quit", "reset"}
-"""Before anybody has a name the server takes these, and so it does from everybody."""
-
-REFUSAL = re.compile("NOPERM|command not allowed")
-"""What a refusal says; the last is of those that nobody may use unless redis.conf says so."""
-
 READABLE = {
     "producer": "hmget",
     "gateway": "hmget",
@@ -171,42 +165,14 @@ def test_the_gateway_does_its_work(guarded: Guarded, worker: WorkerProcess) -> N
     assert {entry for entry in refused(guarded) if entry[0] == "gateway"} == set()
 
 
-def commands_of(server: Any) -> dict[str, int]:
-    """All the server knows, subcommands as `name|sub`, with how many words each takes at least."""
-    found = {}
-    for about in server.execute_command("COMMAND"):
-        found[about[0]] = abs(about[1])
-        for sub in about[9] if len(about) > 9 else ():
-            found.pop(about[0], None)
-            found[sub[0]] = abs(sub[1])
-    return found
-
-
 @pytest.mark.parametrize(
     "role", [name for name in granted() if name not in ("default", "operator")]
 )
 def test_a_role_is_refused_every_command_outside_its_list(guarded: Guarded, role: str) -> None:
     """Each command of the server that the role has not is tried, and refused."""
-    allowed = granted()[role].commands | ALWAYS
-    with redis.Redis.from_url(guarded.url("operator")) as operator:
-        operator.set_response_callback("COMMAND", lambda reply, **_: reply)
-        known = {_text(name): words for name, words in commands_of(operator).items()}
-    outside = {
-        n: w for n, w in known.items() if n not in allowed and n.split("|")[0] not in allowed
-    }
-    assert len(outside) > 200
-    taken = []
-    with guarded.connect(role) as connection:
-        for name, words in outside.items():
-            parts = name.split("|")
-            try:
-                connection.execute_command(*parts, *["x"] * (words - len(parts)))
-            except (redis.ResponseError, redis.exceptions.ExecAbortError) as error:
-                if not isinstance(error, NoPermissionError) and not REFUSAL.search(str(error)):
-                    taken.append(f"{name}: {error}")
-            else:
-                taken.append(name)
-    assert taken == []
+    untried = outside(role, guarded.url("operator"))
+    assert len(untried) > 200
+    assert taken(guarded.url(role), untried) == []
 
 
 @pytest.mark.parametrize("role", READABLE)
@@ -282,7 +248,3 @@ def test_the_server_is_as_the_file_says(guarded: Guarded) -> None:
         "stream-node-max-bytes": "1024", "save": "", "slowlog-log-slower-than": "-1",
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
