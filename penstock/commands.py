@@ -103,7 +103,7 @@ def _submission(spec: JobSpec, settings: Settings, trace: Carrier | None) -> lis
     """One job's arguments, see lua/enqueue.lua."""
     options = spec.options
     fields: list[Argument] = [
-        "version", RECORD_VERSION, "request", spec.request,
+        "request", spec.request,
         "max_attempts", options.max_attempts or settings.max_attempts,
         "result_ttl", options.result_ttl or settings.result_ttl,
     ]  # fmt: skip
@@ -119,13 +119,13 @@ def _submission(spec: JobSpec, settings: Settings, trace: Carrier | None) -> lis
         fields += ["conversation", options.conversation]
     if options.webhook:
         fields += _endpoint(options.webhook)
-    if trace:
-        fields += [part for field in trace.headers.items() for part in field]
+    traceparent, tracestate = trace or ("", "")
     known = "1" if options.route in settings.resolved_routes else "0"
     return [
         spec.id, options.tenant, options.route, known, options.priority,
         options.idempotency_key or "", spec.digest, options.delay or 0, options.deadline or "",
-        options.conversation or "", options.on_busy, len(fields), *fields,
+        options.conversation or "", options.on_busy, RECORD_VERSION, traceparent, tracestate,
+        len(fields), *fields,
     ]  # fmt: skip
 
 
@@ -298,13 +298,19 @@ def carried(fields: Mapping[bytes, bytes]) -> Carrier | None:
 
 
 class Refusal(NamedTuple):
-    """A job that is not to be run, and as much as is known of it; `ended`: this call ended it."""
+    """A job that is not to be run, and as much as is known of it.
+
+    Attributes:
+        ended: whether this call ended it.
+        version: of a record that this version does not read: then it is left for others.
+    """
 
     state: str
     ended: bool = False
     attempt: int | None = None
     route: str | None = None
     tenant: str | None = None
+    version: int | None = None
 
 
 def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | Refusal]:
@@ -312,13 +318,21 @@ def claim(id_: str, holder: str, lease: float = LEASE) -> Command[Claim | Refusa
 
     def parse(reply: list[Any]) -> Claim | Refusal:
         if reply[0] != b"claimed":
-            state, *rest = (part.decode() for part in reply[1:])
-            about = (int(rest[0]), *rest[1:]) if rest else ()
-            return Refusal(state, reply[0] == b"ended", *about)
+            return _refusal(*(part.decode() for part in reply))
         fields = dict(zip(reply[2::2], reply[3::2], strict=True))
         return Claim.from_fields(id_, int(reply[1]), fields)
 
-    return Command(load("claim"), [keys.job(id_)], [id_, holder, lease], parse)
+    asked: list[Argument] = [id_, holder, lease, RECORD_VERSION]
+    return Command(load("claim"), [keys.job(id_)], asked, parse)
+
+
+def _refusal(
+    kind: str, state: str, attempt: str = "", route: str = "", tenant: str = "", format_: str = ""
+) -> Refusal:
+    if not attempt:
+        return Refusal(state)
+    version = int(format_) if format_ else None
+    return Refusal(state, kind == "ended", int(attempt), route, tenant, version)
 
 
 class Lease(NamedTuple):
@@ -481,7 +495,21 @@ def sweep(most: int = 500, lease: float = LEASE) -> Command[Swept]:
         counts = dict(zip(names, map(int, reply[0][1::2]), strict=True))
         return Swept(counts, list(zip(ended, states, strict=True)))
 
-    return Command(load("sweep"), [], [lease, most], parse)
+    return Command(load("sweep"), [], [lease, most, RECORD_VERSION], parse)
+
+
+PATIENCE = 15.0
+"""Seconds a worker or gateway may be silent until what is written no longer depends on it."""
+
+
+def agree(name: str, patience: float = PATIENCE) -> Command[int | None]:
+    """Say that a process is there, or with a patience of 0 that it goes.
+
+    The format that new records have now; None where nobody has ever been there.
+    """
+    touched = [keys.READERS, keys.FORMAT, keys.KEEPER]
+    asked: list[Argument] = [f"{RECORD_VERSION} {name}", patience]
+    return Command(load("agree"), touched, asked, lambda reply: int(reply) if reply else None)
 
 
 class Outlook(NamedTuple):

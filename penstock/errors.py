@@ -106,6 +106,10 @@ class InvalidTransition(PenstockError):
     """The job's state does not allow what was asked."""
 
 
+class RecordUnreadable(PenstockError):
+    """The job's record has a format that this version of Penstock does not read."""
+
+
 class Dismissed(PenstockError):
     """The process that follows a job stops; the job goes on, and can be followed from elsewhere."""
 

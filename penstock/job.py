@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from penstock import mistake
-from penstock.errors import InvalidRequest, RequestTooLarge
+from penstock.errors import InvalidRequest, RecordUnreadable, RequestTooLarge
 from penstock.settings import Name
 from penstock.state import JobState
 from penstock.webhook import Webhook, from_text
@@ -52,7 +52,17 @@ MAX_RESULT_TTL = 10 * MAX_SECONDS
 MOST_MISTAKES = 10
 """Told of one request."""
 
-RECORD_VERSION = "1"
+RECORD_VERSION = 2
+"""The newest format of a record that this code reads and writes; it reads the one before, too.
+
+1   as it was in the beginning
+2   with `traceparent` and `tracestate`
+
+What a new format may do: add fields, and change what request and answer look like. What moves a job
+between states keeps its meaning, because the scripts of two neighbouring versions work on the same
+jobs at the same time. Which format is written is agreed on in lua/agree.lua; who gets a record
+that it cannot read leaves it for others, see lua/claim.lua.
+"""
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _CROCKFORD for b in _CROCKFORD]
@@ -354,6 +364,16 @@ class Completion(BaseModel):
         return [("id", self.id), ("model", self.model)]
 
 
+def check_version(id_: str, version: int) -> None:
+    """Raise RecordUnreadable where this code does not read this format."""
+    if not RECORD_VERSION - 1 <= version <= RECORD_VERSION:
+        whose = "a newer" if version > RECORD_VERSION else "an older"
+        raise RecordUnreadable(
+            f"{id_} was written by {whose} Penstock: its record has format {version}, and this one "
+            f"reads {RECORD_VERSION - 1} and {RECORD_VERSION}. Use the version that wrote it"
+        )
+
+
 class JobRecord(BaseModel):
     """What Redis knows about a job.
 
@@ -397,6 +417,7 @@ class JobRecord(BaseModel):
     cancel_reason: str | None = None
     final: str | None = None
     traceparent: str | None = None
+    version: int = Field(1, repr=False, exclude=True)
     request: bytes = Field(b"", repr=False, exclude=True)
     outcome: dict[str, Any] | None = Field(None, repr=False)
 
@@ -405,7 +426,8 @@ class JobRecord(BaseModel):
 
     @classmethod
     def from_fields(cls, id_: str, fields: Mapping[bytes, bytes], outcome: Any = None) -> JobRecord:
-        """Build it from the record's HASH."""
+        """Build it from the record's HASH; raises RecordUnreadable."""
+        check_version(id_, int(fields.get(b"version", 1)))
         given: dict[str, Any] = {name.decode(): value for name, value in fields.items()}
         given["metadata"] = msgspec.json.decode(given.get("metadata", b"{}"))
         given.setdefault("available_at", given["created_at"])

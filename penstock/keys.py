@@ -129,7 +129,15 @@ CATALOGUE = {
     #   failures (in a row), next_call, disabled (when it answered 410)
     "endpoint": PREFIX + "endpoint:",
     # HASH, the keeper's memory: swept_at, recover_from, announced_at, announced (how many jobs).
+    # HASH, the keeper's memory: swept_at, recover_from, announced_at, agreed_at, rises_from.
     "keeper": PREFIX + "keeper",
+    # ZSET of the workers and gateways there are, by when they count as gone: <newest format of a
+    # record it reads> <a name>.
+    "readers": PREFIX + "readers",
+    # STRING, the format in which new records are written: see agree.lua.
+    "format": PREFIX + "format",
+    # ZSET of waiting jobs that whoever got them could not read, by their record's format.
+    "aside": PREFIX + "aside",
     # HASH, one API key of the gateway: <id>. For ever, so that nobody's past use is unexplained.
     #   digest (SHA-256 of the key, hex), tenant, scopes (by spaces), note, created_at, expires_at,
     #   revoked_at
@@ -241,6 +249,10 @@ def worker(name: str) -> str:
 
 DUE = CATALOGUE["due"]
 WORKERS = CATALOGUE["workers"]
+READERS = CATALOGUE["readers"]
+FORMAT = CATALOGUE["format"]
+ASIDE = CATALOGUE["aside"]
+KEEPER = CATALOGUE["keeper"]
 WEBHOOKS = CATALOGUE["webhooks"]
 CONTROL = CATALOGUE["control"]
 DISPATCH = CATALOGUE["dispatch"]

@@ -5,7 +5,8 @@ docs/lifecycle.md shows this table and is tested against it; the scripts in lua/
 =========  =====================================================================================
 scheduled  waits for its time (a delay, or a retry's back-off); the sweep moves it on
 queued     waits in its tenant's backlog; the gate moves it on
-admitted   may run now, its Celery message is in the queue; a worker's claim moves it on
+admitted   may run now, its Celery message is in the queue; a worker's claim moves it on, or back
+           where that worker's version cannot read it
 running    a worker holds its lease; that worker moves it on, or the sweep when the lease is lost
 completed  the answer is whole
 failed     its attempts or its deadline are used up, or no retry can help; a redrive moves it on
@@ -44,7 +45,9 @@ TERMINAL = frozenset(
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.SCHEDULED: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.QUEUED: frozenset({JobState.ADMITTED, JobState.CANCELLED, JobState.EXPIRED}),
-    JobState.ADMITTED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED}),
+    JobState.ADMITTED: frozenset(
+        {JobState.RUNNING, JobState.QUEUED, JobState.CANCELLED, JobState.EXPIRED}
+    ),
     JobState.RUNNING: frozenset(
         {
             JobState.SCHEDULED,

@@ -72,16 +72,18 @@ def granted() -> dict[str, Role]:
 def needed() -> dict[str, Role]:
     """The roles by name, as the code needs them; `operator` may all, `metrics` is for others."""
     client = scripts_of("penstock/client.py") - OPERATORS
+    agrees = scripts_of("penstock/agreement.py")
     library = "".join((ROOT / "penstock" / name).read_text() for name in LOOKING)
     looks = READS & set(re.findall(r"\.([a-z]+)\(", library))
     looked_at = {name.lower() for name in re.findall(r"\bkeys\.(\w+)", library)} & set(CATALOGUE)
     producer = _role(client, CALLS | looks | FOLLOWS, looked_at, feeds=True)
     gateway = _role(
-        client | scripts_of("producers/gateway"), CALLS | looks | FOLLOWS, looked_at, feeds=True
-    )
+        client | agrees | scripts_of("producers/gateway"),
+        CALLS | looks | FOLLOWS, looked_at, feeds=True,
+    )  # fmt: skip
     reader = _role({"outlook", "survey", "muster"}, CALLS | looks | FOLLOWS, looked_at, feeds=True)
     reader.commands.difference_update(WRITES)
-    worker = _role(scripts_of("worker"), CALLS | BROKER, {"queue"}, feeds=False)
+    worker = _role(agrees | scripts_of("worker"), CALLS | BROKER, {"queue"}, feeds=False)
     celery = Role(CALLS | BROKER, BROKER_KEYS | {"penstock:celeryev.*"}, BROKER_CHANNELS)
     worker.keys.update(BROKER_KEYS)
     worker.channels.update(BROKER_CHANNELS, [CATALOGUE["control"], _pattern("feed")])

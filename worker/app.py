@@ -19,6 +19,7 @@ from celery.worker import state as worker_state
 from prometheus_client import start_http_server
 
 from penstock import commands, health, log
+from penstock.agreement import EVERY, Agreement
 from penstock.commands import Stop
 from penstock.errors import ConfigurationError, PenstockError
 from penstock.settings import Settings
@@ -101,6 +102,8 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             store, attempts, routes, lambda: pool.free, settings.watchdog_timeout, leave
         )
         attendance = Attendance(store, routes, leases, pool.limit, partial(_name, pool))
+        agreement = Agreement(store)
+        await agreement.say()
         routes.version = await store.run(routes.registration)
         telemetry.log(
             "worker_started", routes=routes.served, concurrency=pool.limit, server=settings.safe_url
@@ -108,6 +111,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
         _collect_less()
         loops.begin(relay.run())
         loops.every("webhooks", 0, deliveries.run)
+        loops.every("agree", EVERY, agreement.say)
         loops.every("watchdog", ROUND, watchdog.look)
         loops.every("attend", ATTENDING, attendance.report)
         keeper.start()
@@ -118,6 +122,7 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             await attendance.end()
             await deliveries.close()
             await upstream.close()
+            await agreement.leave()
             await tracer.aclose()
             telemetry.log("worker_stopped", handed_back=attempts.handed_back)
 

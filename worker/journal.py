@@ -25,6 +25,12 @@ def refused(job: str, refusal: Refusal) -> None:
     """A message came for a job that is not to be run."""
     if refusal.ended and refusal.route:
         telemetry.JOBS.labels(refusal.route, refusal.state).inc()
+    if refusal.version is not None:
+        telemetry.log(
+            "job_unreadable", job=job, attempt=refusal.attempt, route=refusal.route,
+            tenant=refusal.tenant, format=refusal.version,
+        )  # fmt: skip
+        return
     telemetry.log(
         "job_refused", job=job, attempt=refusal.attempt, route=refusal.route,
         tenant=refusal.tenant, state=refusal.state,

@@ -28,7 +28,7 @@ ROUND = 0.5
 ANNOUNCING = 2.0
 """Seconds between two rounds that tell followers of waiting jobs how long it will take."""
 
-NEWS = ("rung", "recovered", "lost", "cancelled", "expired")
+NEWS = ("rung", "recovered", "lost", "cancelled", "expired", "returned")
 """What a sweep did that is worth a line; that delays end and records go is everyday business."""
 
 

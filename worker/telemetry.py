@@ -50,6 +50,11 @@ ACTIONS: dict[str, Action] = {
     "server_unsafe": Action("warning", "the server may lose jobs", ("problem", "advice")),
     "job_claimed": Action("debug", "job claimed", ABOUT_JOB),
     "job_refused": Action("info", "message dropped: not to be run", (*ABOUT_JOB, "state")),
+    "job_unreadable": Action(
+        "warning",
+        "another version of Penstock wrote this job: it is left for a worker that reads it",
+        (*ABOUT_JOB, "format"),
+    ),
     "job_completed": Action(
         "info", "job completed", (*ABOUT_JOB, "seconds", "tokens", "cost", "finish_reason")
     ),
@@ -84,7 +89,9 @@ ACTIONS: dict[str, Action] = {
     ),
     "route_closed": Action("info", "the upstream answers again", ("route", "by")),
     "swept": Action(
-        "info", "swept", ("due", "rung", "recovered", "lost", "cancelled", "expired", "forgotten")
+        "info",
+        "swept",
+        ("due", "rung", "recovered", "lost", "cancelled", "expired", "forgotten", "returned"),
     ),
     "webhook_delivered": Action(
         "debug", "webhook delivered", (*ABOUT_DELIVERY, "status", "seconds")

@@ -9,7 +9,7 @@ from ops.doctor.finding import Finding
 from ops.doctor.routes import check_routes
 from ops.doctor.server import check_server
 from ops.doctor.settings import read_settings
-from ops.doctor.workers import check_workers, published_urls
+from ops.doctor.workers import check_records, check_workers, published_urls
 from penstock import PenstockError, Settings, StoreUnavailable
 from penstock.store import Store
 
@@ -43,6 +43,7 @@ class Examination:
                 yield from check_server(store)
                 self.doing = "pinging the workers"
                 yield from check_workers(settings, store)
+                yield from check_records(store)
                 self._urls = published_urls(settings, store)
         except StoreUnavailable as error:
             advice = "or run one here: penstock up"

@@ -36,6 +36,21 @@ def check_workers(settings: Settings, store: Store) -> Iterator[Finding]:
         yield Finding("workers", "warning", "none answers; jobs would wait", advice)
 
 
+def check_records(store: Store) -> Iterator[Finding]:
+    """Say which jobs wait for a worker of another version, where some do."""
+    with mapped_errors(store.url):
+        left = store.redis.zrange(keys.ASIDE, 0, -1, withscores=True)
+    if left:
+        formats = ", ".join(sorted({f"{format_:.0f}" for _, format_ in left}))
+        yield Finding(
+            "records", "problem",
+            f"{len(left)} jobs wait for a worker of another version: their records have format "
+            f"{formats}",
+            "start a worker of the version that wrote them, until none is left; see Upgrade and "
+            "rollback in ops/runbook.md",
+        )  # fmt: skip
+
+
 def published_urls(settings: Settings, store: Store) -> dict[str, str]:
     """Where the workers ask, by route, where they have said so."""
     with mapped_errors(store.url):

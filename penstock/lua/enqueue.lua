@@ -9,7 +9,9 @@
 --       5 priority (0..9, 9 first)  6 idempotency key or ""  7 digest of the request
 --       8 delay in seconds  9 deadline: "", "+<seconds from now>" or seconds since the epoch
 --       10 conversation or ""  11 what to do where it has jobs already: see conversation.lua
---       12 how many more arguments belong to the job: the record's other fields, name and value
+--       12 the newest format of a record that the producer writes  13 traceparent or ""
+--       14 tracestate or ""
+--       15 how many more arguments belong to the job: the record's other fields, name and value
 -- reply for each job one of
 --       {"queued" | "scheduled", id}      accepted
 --       {"exists", id, state, traceparent, tracestate}
@@ -84,6 +86,12 @@ local function over_budget(tenant, route, at, last)
   return spent_period(limits, spent_of[tenant], expected_cost(route, at, last))
 end
 
+-- The format to write: what all read who are there; a producer knows its own and the one before.
+local agreed = tonumber(redis.call('GET', KEY.format) or nil)
+local function format_for(newest)
+  return math.max(newest - 1, math.min(newest, agreed or newest))
+end
+
 -- at: where the job's arguments begin; last: where they end.
 local function enqueue(at, last)
   local id, tenant, route, priority = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
@@ -109,9 +117,13 @@ local function enqueue(at, last)
   local state, available = 'queued', now
   if delay ~= '0' then state, available = 'scheduled', now + tonumber(delay) end
   if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
-  local record = KEY.job .. id
+  local record, format = KEY.job .. id, format_for(tonumber(ARGV[at + 11]))
   redis.call('HSET', record, 'tenant', tenant, 'route', route, 'priority', priority,
-    'digest', digest, 'state', state, 'created_at', stamp(now), unpack(ARGV, at + 12, last))
+    'digest', digest, 'state', state, 'created_at', stamp(now), 'version', format,
+    unpack(ARGV, at + 15, last))
+  if format >= 2 and ARGV[at + 12] ~= '' then
+    redis.call('HSET', record, 'traceparent', ARGV[at + 12], 'tracestate', ARGV[at + 13])
+  end
   if key ~= '' then
     redis.call('HSET', record, 'idempotency_key', key)
     redis.call('SET', KEY.idem .. tenant .. ':' .. key, id)
@@ -137,7 +149,7 @@ end
 
 local replies, at = {}, 1
 while at < #ARGV do
-  local last = at + 11 + tonumber(ARGV[at + 11])
+  local last = at + 14 + tonumber(ARGV[at + 14])
   replies[#replies + 1] = enqueue(at, last)
   tick()
   at = last + 1

@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
--- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires. Every worker runs
--- it twice a second; it does nothing twice, so there is no leader to lose.
+-- The keeper's round: wakes due jobs, recovers lost ones, rings again, expires, brings back what others
+-- could not read. Every worker runs it twice a second; it does nothing twice, so there is no leader to lose.
 -- include: clock, data, record, conclude, restart, ring, streamed
 --
 -- KEYS  none
 -- ARGV  1 lease in seconds  2 at most this many of each kind
+--       3 the newest format of a record that this worker reads
 -- reply {{name, count...}, {route, state...}}   names: due, rung, recovered, lost, cancelled,
---       expired, forgotten; then each job that ended
+--       expired, forgotten, returned; then each job that ended
 
 local lease, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = clock()
 local counts = { due = 0, rung = 0, recovered = 0, lost = 0, cancelled = 0, expired = 0,
-  forgotten = 0 }
+  forgotten = 0, returned = 0 }
 
 local function count(name) counts[name] = counts[name] + 1 end
 
@@ -32,6 +33,14 @@ local function wake(id)
   redis.call('HSET', KEY.job .. id, 'state', 'queued')
   queue_up(id, record, record.arrival, now)
   count('due')
+end
+
+local function bring_back(id)
+  redis.call('ZREM', KEY.aside, id)
+  local record = read_record(id)
+  if not record or record.state ~= 'queued' then return end
+  queue_up(id, record, front(record), now)
+  count('returned')
 end
 
 -- An admitted job that nobody claims: its message was lost, or no worker is free. It is rung again
@@ -123,6 +132,8 @@ local recovers = may_recover()
 local template = redis.call('HGET', KEY.dispatch, 'template')
 for _, id in ipairs(past(KEY.due)) do wake(id) end
 for _, id in ipairs(past(KEY.deadlines)) do expire(id) end
+local readable = redis.call('ZRANGE', KEY.aside, ARGV[3] - 1, ARGV[3], 'BYSCORE', 'LIMIT', 0, most)
+for _, id in ipairs(readable) do bring_back(id) end
 for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
   for _, id in ipairs(past(KEY.held .. route)) do look(id, route, template, recovers) end
   forget_served(route)

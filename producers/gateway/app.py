@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, StoreError
+from penstock.agreement import Agreement
 from penstock.mistake import in_words
 from penstock.trace import tracer_of
 from producers.gateway import answer, documents, jobs
@@ -46,7 +48,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(settings, shared=True, tracer=tracer) as app.state.client:
+            agreement = Agreement(app.state.client.store)
+            agreeing = asyncio.create_task(agreement.keep())
             yield
+            agreeing.cancel()
+            await asyncio.wait([agreeing])
+            await agreement.leave()
 
     app = FastAPI(
         title="Penstock",

@@ -86,6 +86,7 @@ KINDS: dict[type[errors.PenstockError], _Kind] = {
     errors.ConversationBusy: _Kind(409, "conversation_busy"),
     errors.JobNotFound: _Kind(404, "job_not_found"),
     errors.InvalidTransition: _Kind(409, "invalid_transition"),
+    errors.RecordUnreadable: _Kind(503, "record_unreadable", None, RETRY_SOON),
     errors.Dismissed: _Kind(503, "gateway_stops", None, RETRY_SOON),
     errors.StoreUnavailable: _Kind(503, "queue_unavailable", _AWAY, RETRY_SOON),
     errors.StoreFull: _Kind(503, "queue_full", _FULL, {"Retry-After": "30"}),

@@ -7,6 +7,7 @@ The plan, all of it optional, such as `{"lease": 2, "die": ["after claim", 3]}`:
   gets there.
 - `poison`: SIGKILL on claiming a job whose metadata has `poison`.
 - `clock`: seconds by which this process's clock is wrong.
+- `format`: the newest format of a record that this worker reads, as if it were of that version.
 - `without`: a check of mutants.py to take out.
 """
 
@@ -19,12 +20,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock import commands
-from penstock.commands import LEASE, Claim, Command
+from penstock import commands, job
+from penstock.commands import LEASE, PATIENCE, Claim, Command
 from penstock.settings import Settings
 from penstock.store import AsyncStore
 from tests.acceptance.mutants import without
-from worker import attempt, keeper
+from worker import app, attempt, keeper
 from worker.app import run
 from worker.attempt import Attempts
 from worker.pool import AsyncioPool
@@ -109,7 +110,9 @@ def shorten(lease: float) -> None:
     share = lease / LEASE
     commands.claim.__defaults__ = commands.renew.__defaults__ = (lease,)
     commands.sweep.__defaults__ = (500, lease)
+    commands.agree.__defaults__ = (PATIENCE * share,)
     attempt.LEASE = lease
+    app.EVERY *= share
     for name in "BEAT", "ROUND", "RENEWAL_TIMEOUT":
         setattr(keeper, name, getattr(keeper, name) * share)
 
@@ -118,6 +121,11 @@ def misset_clock(seconds: float) -> None:
     """Be wrong about the time of day."""
     real = time.time
     time.time = lambda: real() + seconds
+
+
+def be_of_version(version: int) -> None:
+    """Read and write records as the version whose newest format this is."""
+    commands.RECORD_VERSION = job.RECORD_VERSION = version
 
 
 def follow_plan(plan: Mapping[str, Any]) -> None:
@@ -130,6 +138,8 @@ def follow_plan(plan: Mapping[str, Any]) -> None:
         take_poison()
     if seconds := plan.get("clock"):
         misset_clock(seconds)
+    if version := plan.get("format"):
+        be_of_version(version)
     if check := plan.get("without"):
         commands.load = without(check)
 

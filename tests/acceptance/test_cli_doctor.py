@@ -10,7 +10,7 @@ import pytest
 
 from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
-from penstock import Client, Settings
+from penstock import Client, Settings, keys
 from tests.processes import Started
 from tests.terminal import CommandLine, Said
 
@@ -153,3 +153,12 @@ def test_a_wrong_setting_is_told_with_its_source(
         "verdict": "warning", "text": "PENSTOCK_CONCURENCY is no setting",
         "advice": "did you mean PENSTOCK_CONCURRENCY?",
     }  # fmt: skip
+
+
+def test_jobs_of_another_version_are_a_problem(cli: CommandLine, client: Client) -> None:
+    """Jobs that no worker of this version reads are named, and who would read them."""
+    client.store.redis.zadd(keys.ASIDE, {"job_1": 3, "job_2": 3})
+    (finding,) = findings(cli("doctor", "--json"))["records"]
+    assert finding["verdict"] == "problem"
+    assert finding["text"].startswith("2 jobs wait for a worker of another version")
+    assert finding["text"].endswith("format 3")

@@ -5,6 +5,7 @@ local function withdraw(job, record)
   redis.call('ZREM', KEY.suspects .. route, job)
   redis.call('ZREM', KEY.held .. route, job)
   redis.call('ZREM', KEY.due, job)
+  redis.call('ZREM', KEY.aside, job)
   if record.deadline ~= '' then
     redis.call('ZREM', KEY.deadlines, job)
     redis.call('ZREM', KEY.pressed .. route, job)
