@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Self
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
@@ -56,6 +57,9 @@ METHODS = frozenset(
 
 PROVIDERS = {"api.deepinfra.com": "deepinfra", "api.openai.com": "openai"}
 """`gen_ai.provider.name` by host."""
+
+_sending: WeakKeyDictionary[TracerProvider, threading.Thread] = WeakKeyDictionary()
+"""Who sends at somebody's request, or did last."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -274,8 +278,11 @@ def exporter(endpoint: str) -> SpanExporter:
 
 
 def _flush(provider: TracerProvider) -> None:
-    """Send what has ended; whoever waits for that waits for FAREWELL at most."""
+    """Send what has ended; whoever waits for that waits for FAREWELL at most, and only once."""
+    if (last := _sending.get(provider)) and last.is_alive():
+        return
     sending = threading.Thread(target=provider.force_flush, name="penstock-traces", daemon=True)
+    _sending[provider] = sending
     sending.start()
     sending.join(FAREWELL)
 

@@ -40,8 +40,8 @@ FIXED = (
     Target("latency", "penstock", "added p99, ms", "at most", 40),
     Target("enqueue", "penstock, submit_many", "jobs/s", "at least", 20_000),
     Target("memory", "penstock", "1000 streams", "at most", 120),
-    Target("tracing", "off", "over without, %", "at most", 1),
-    Target("tracing", "on, 1 %", "over without, %", "at most", 3),
+    Target("tracing", "off", "of a job, %", "at most", 1),
+    Target("tracing", "on, 1 %", "of a job, %", "at most", 3),
     Target("admission", "1 tenant, 1000000 waiting", ONE, "at most", 100),
     Target("admission", "10000 tenants, 1000000 waiting", ONE, "at most", 100),
     *(
