@@ -128,8 +128,8 @@ CATALOGUE = {
     # HASH, how an endpoint does that fails: <tenant>:<SHA-1 of the URL>. For 30 days.
     #   failures (in a row), next_call, disabled (when it answered 410)
     "endpoint": PREFIX + "endpoint:",
-    # HASH, the keeper's memory: swept_at, recover_from, announced_at, announced (how many jobs).
-    # HASH, the keeper's memory: swept_at, recover_from, announced_at, agreed_at, rises_from.
+    # HASH, the keeper's memory: swept_at, recover_from, announced_at, announced (how many jobs),
+    #   agreed_at, rises_from.
     "keeper": PREFIX + "keeper",
     # ZSET of the workers and gateways there are, by when they count as gone: <newest format of a
     # record it reads> <a name>.
