@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "worker": Mount("ops.local.worker:worker", "Run a worker until Ctrl-C or SIGTERM."),
     "simulator": Mount("ops.simulator.cli:simulator", "Run a stand-in for the upstream API."),
-    "doctor": Mount("ops.doctor.cli:doctor", "Check settings, server, workers and routes."),
+    "doctor": Mount("ops.doctor.cli:doctor", "Check everything, and say what to do."),
 }
 
 

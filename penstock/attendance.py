@@ -27,6 +27,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
         routes: what it serves.
         concurrency, streams: how many jobs it may run at a time, and how many it runs.
         started_at: when it was first heard of, seconds since the epoch by Redis's clock.
+        gone_at: when it counts as gone, unless it is heard again.
     """
 
     name: str
@@ -35,6 +36,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     concurrency: int
     streams: int
     started_at: float
+    gone_at: float
 
 
 def attend(

@@ -61,7 +61,7 @@ def head_room(info: Mapping[str, Any]) -> Problem | None:
     if not room or used < FULL * room:
         return None
     what = "maxmemory" if limit else "the machine's memory"
-    text = f"{used / room:.0%} of {what} ({_size(room)}) is in use"
+    text = f"{used / room:.0%} of {what} ({size(room)}) is in use"
     advice = "give it more, or shorten PENSTOCK_RESULT_TTL; a full server takes no new jobs"
     return Problem("memory", "warning", text, advice)
 
@@ -151,7 +151,8 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """A number of bytes, for people."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

@@ -153,7 +153,8 @@ def queue_of(route: str) -> Queue:
 
 def alive(app: Celery, timeout: float) -> list[str]:
     """The names of the workers that answer a ping within `timeout` seconds, sorted."""
-    replies: list[dict[str, Any]] = app.control.ping(timeout=timeout)
+    with app.connection_for_write() as connection:  # whose reads end with it
+        replies: list[dict[str, Any]] = app.control.ping(timeout=timeout, connection=connection)
     return sorted(name for reply in replies for name in reply)
 
 

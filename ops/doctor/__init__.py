@@ -1,1 +1,1 @@
-"""`penstock doctor`: checks settings, server, workers and routes, and says what to do."""
+"""`penstock doctor`: checks everything between settings and webhooks, and says what to do."""

@@ -17,7 +17,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unreachable": 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def doctor(as_json: bool) -> None:
-    """Check settings, server, workers and routes, and say what to do about each problem.
+    """Check settings, Redis, users, workers, routes and webhooks, and say what to do about each.
 
     Exit status: 0 when there is no problem, warnings aside; 1 when there is one; 3 when Redis
     cannot be reached.

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from ops.doctor.finding import Finding
+from ops.doctor.rights import check_rights
 from ops.doctor.routes import check_routes
 from ops.doctor.server import check_server
-from ops.doctor.settings import read_settings
-from ops.doctor.workers import check_records, check_workers, published_urls
-from penstock import PenstockError, Settings, StoreUnavailable
+from ops.doctor.settings import read_settings, unknown_routes
+from ops.doctor.webhooks import check_webhooks
+from ops.doctor.workers import check_records, check_service, check_workers, published_urls
+from penstock import Client, PenstockError, Settings, StoreUnavailable
 from penstock.store import Store
 
 
@@ -41,10 +43,18 @@ class Examination:
         try:
             with closing(Store(settings.server_url)) as store:
                 yield from check_server(store)
+                self.doing = "asking what users may do"
+                yield from check_rights(store)
                 self.doing = "pinging the workers"
                 yield from check_workers(settings, store)
                 yield from check_records(store)
                 self._urls = published_urls(settings, store)
+                with Client(settings) as client:
+                    surveys = client.surveys()
+                yield from check_service(store, surveys)
+                yield from unknown_routes(settings, [survey.route for survey in surveys])
+                self.doing = "looking at the webhooks"
+                yield from check_webhooks(settings)
         except StoreUnavailable as error:
             advice = "or run one here: penstock up"
             yield Finding("server", "unreachable", str(error), advice)

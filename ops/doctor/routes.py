@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -41,10 +42,15 @@ async def _check_all(routes: Iterable[tuple[str, Route]]) -> list[Finding]:
 
 async def _check(upstream: Upstream, name: str, route: Route) -> Finding:
     try:
-        status = await upstream.probe(route)
+        status, models = await upstream.probe(route)
     except UpstreamError as error:
         advice = f"check the route's url, {route.url}, and that the upstream runs"
         return Finding(f"route {name}", "problem", error.message, advice)
+    if status == 200 and models and route.model not in models:
+        text = f"{route.url}/models does not list {route.model}"
+        close = difflib.get_close_matches(route.model, models, 1)
+        advice = f"did you mean {close[0]}?" if close else "check the route's model"
+        return Finding(f"route {name}", "warning", text, advice)
     return judge(name, route, status)
 
 

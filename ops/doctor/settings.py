@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from ops.doctor.finding import Finding
+from penstock.consistency import no_route
 from penstock.errors import ConfigurationError, PenstockError
 from penstock.mistake import Mistake
 from penstock.settings import SECRETS, Settings, child_environment
@@ -31,7 +33,25 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
         *_strangers(),
         *_missing_tokens(settings),
         *_missing_secrets(settings),
+        *_wrong_templates(settings),
     ]
+
+
+def unknown_routes(settings: Settings, published: Collection[str]) -> Iterator[Finding]:
+    """Hooks whose jobs would be refused: neither these settings nor any worker know their route."""
+    known = {*settings.resolved_routes, *published}
+    for name, hook in settings.hooks.items():
+        if hook.route not in known:
+            wrong = no_route(hook.route, known)
+            yield _finding(settings.mistake(("hooks", name, "route"), *wrong))
+
+
+def _wrong_templates(settings: Settings) -> Iterator[Finding]:
+    """A gateway does not start with them; without Jinja2 this is no place for one."""
+    if settings.hooks and find_spec("jinja2"):
+        from producers.hooks.hook import mistakes
+
+        yield from map(_finding, mistakes(settings))
 
 
 def _finding(mistake: Mistake) -> Finding:

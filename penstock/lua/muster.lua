@@ -7,9 +7,12 @@
 -- reply {{name, field, value...}...} by name
 
 local found = {}
-for _, name in ipairs(redis.call('ZRANGE', KEYS[1], stamp(clock()), '+inf', 'BYSCORE')) do
-  local fields = redis.call('HGETALL', KEY.worker .. name)
-  if #fields > 0 then found[#found + 1] = { name, unpack(fields) } end
+local there = redis.call('ZRANGE', KEYS[1], stamp(clock()), '+inf', 'BYSCORE', 'WITHSCORES')
+for i = 1, #there, 2 do
+  local fields = redis.call('HGETALL', KEY.worker .. there[i])
+  if #fields > 0 then
+    found[#found + 1] = { there[i], 'gone_at', tostring(there[i + 1]), unpack(fields) }
+  end
 end
 table.sort(found, function(a, b) return a[1] < b[1] end)
 return found

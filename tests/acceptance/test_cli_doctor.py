@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
 
+from ops.doctor.rights import check_rights
+from ops.doctor.routes import check_routes
+from ops.doctor.server import check_server
+from ops.doctor.settings import read_settings, unknown_routes
+from ops.doctor.webhooks import check_webhooks
 from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
-from penstock import Client, Settings, keys
+from penstock import Client, Settings, attendance, keys
+from penstock.settings import PRICED_MODEL
+from penstock.store import Store
 from tests.processes import Started
+from tests.receiver import ALLOWED, Receiver, Reply
+from tests.roles import granted
 from tests.terminal import CommandLine, Said
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -37,13 +52,38 @@ def findings(said: Said) -> dict[str, list[dict[str, str]]]:
     return by_subject
 
 
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The penstock.toml of the commands, not written yet."""
+    path = tmp_path / "penstock.toml"
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(path))
+    return path
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Do this again and again in a thread."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.is_set():
+            work()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
 def test_all_is_well(cli: CommandLine, start_worker: Started) -> None:
     """With a safe server, a worker and an upstream every check is ok, and the status is 0."""
     start_worker()
     said = cli("doctor")
     assert (said.status, said.err) == (0, "")
     assert [line.split()[:2] for line in said.out.splitlines()] == [
-        ["ok", "settings"], ["ok", "server"], ["ok", "workers"], ["ok", "route"],
+        ["ok", "settings"], ["ok", "server"], ["ok", "rights"], ["ok", "workers"],
+        ["ok", "route"],
     ]  # fmt: skip
 
 
@@ -162,3 +202,147 @@ def test_jobs_of_another_version_are_a_problem(cli: CommandLine, client: Client)
     assert finding["verdict"] == "problem"
     assert finding["text"].startswith("2 jobs wait for a worker of another version")
     assert finding["text"].endswith("format 3")
+
+
+def test_memory_that_gets_scarce_is_a_warning(store: Store) -> None:
+    """Before the server refuses new jobs; it says how much there is."""
+    used = store.redis.info("memory")["used_memory"]
+    try:
+        store.redis.config_set("maxmemory", int(used / 0.85))
+        found = list(check_server(store))
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert " of " in found[0].text
+    assert found[1].verdict == "warning"
+    assert re.match(r"\d\d% of maxmemory \(.*\) is in use", found[1].text)
+
+
+def test_a_slow_server_is_a_warning(store: Store) -> None:
+    """Each event of a stream waits for it."""
+    with Store(store.url).redis as other, meanwhile(lambda: other.execute_command(*SLEEP)):
+        found = list(check_server(store))
+    assert re.fullmatch(r"\d+ ms for a PING is slow", found[1].text)
+
+
+SLEEP = ("DEBUG", "SLEEP", "0.03")
+
+
+def test_a_clock_that_is_wrong_is_a_warning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receivers refuse webhooks that were signed minutes ago."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 300.5)
+    found = list(check_server(store))
+    assert found[1].text == "its clock is 5 min 0 s ahead of this one"
+
+
+def test_a_user_who_may_not_do_its_work_is_a_problem(store: Store) -> None:
+    """After an upgrade, say, whose users.acl the server was not given: each lack is named."""
+    worker = granted()["worker"]
+    rules = [f"~{key}" for key in worker.keys - {"penstock:workers"}]
+    rules += [f"&{channel}" for channel in worker.channels - {"penstock:control"}]
+    rules += [f"+{command}" for command in worker.commands - {"zcount", "script|load"}]
+    store.redis.execute_command("ACL", "SETUSER", "worker", "on", ">pass", "-@all", *rules)
+    asked_as_worker = store.url.replace("unix://", "unix://worker:pass@")
+    try:
+        (lack,) = check_rights(store)
+        with closing(Store(asked_as_worker)) as worker_store:
+            (unknown,) = check_rights(worker_store)
+            assert next(iter(check_server(worker_store))).verdict == "ok"
+            store.redis.execute_command("ACL", "SETUSER", "worker", "-info")
+            (silent,) = check_server(worker_store)
+    finally:
+        store.redis.acl_deluser("worker")
+    assert lack.verdict == "problem"
+    assert lack.text.startswith("user worker may not use ")
+    for what in ("+zcount", "+script|load", "~penstock:workers", "&penstock:control"):
+        assert what in lack.text
+    assert (unknown.verdict, silent.verdict) == ("warning", "warning")
+    assert "as the user `operator`" in unknown.advice
+
+
+def test_a_worker_that_does_not_hear_is_a_problem(cli: CommandLine, store: Store) -> None:
+    """It says that it is there, but Celery does not reach it; one that was killed is only gone."""
+    attend = attendance.attend("deaf@here", [], version="0.1.0", concurrency=1, streams=0)
+    store.run(attend._replace(arguments=["killed@here", *attend.arguments[1:]]))
+    with meanwhile(lambda: store.run(attend)):
+        found = findings(cli("doctor", "--json"))["workers"]
+    assert [(f["verdict"], f["text"]) for f in found] == [
+        ("problem", "1 hear nothing though they run: deaf@here")
+    ]
+
+
+def test_a_route_that_no_worker_serves_is_told(
+    cli: CommandLine,
+    start_worker: Started,
+    client: Client,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after an apply under `up --simulate`; that a worker is of another version is told too."""
+    config.write_text("")
+    start_worker(PENSTOCK_FOLLOW_APPLIED="false")
+    until(lambda: client.workers())
+    config.write_text("[routes.new]\nconcurrency = 3\n")
+    assert cli("routes", "apply").status == 0
+    monkeypatch.setattr("ops.doctor.workers.version", lambda package: "9.9.9")
+    _, other = findings(cli("doctor", "--json"))["workers"]
+    assert other["verdict"] == "warning"
+    assert re.fullmatch(r"1 of another version than this, 9.9.9: .* \(\d.*\)", other["text"])
+    (warning, _) = findings(cli("doctor", "--json"))["route new"]
+    assert (warning["verdict"], warning["text"]) == (
+        "warning", "no worker serves it; jobs would wait",
+    )  # fmt: skip
+    assert "penstock up --simulate" in warning["advice"]
+    client.submit([{"role": "user", "content": "Hi"}], route="new")
+    said = cli("doctor", "--json")
+    assert said.status == 1
+    assert findings(said)["route new"][0]["text"] == "no worker serves it, and jobs wait"
+
+
+def test_a_model_that_the_upstream_does_not_list_is_a_warning(simulator: SimulatorThread) -> None:
+    """A slip in its name is found before any job fails by it."""
+    slip = {"url": simulator.url, "model": PRICED_MODEL.replace("Super", "Supper")}
+    found = check_routes(Settings.load(routes={"default": slip}), {})
+    assert [(f.verdict, f.advice) for f in found] == [("warning", f"did you mean {PRICED_MODEL}?")]
+
+
+def test_hooks_that_would_refuse_every_delivery_are_problems(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template that is none, and a route that nobody knows, each with its line."""
+    monkeypatch.setenv("SECRET", "s")
+    config.write_text(
+        '[hooks.h]\nverify = "github"\nsecret_env = "SECRET"\nroute = "nope"\n'
+        'messages = [{ content = "{{ payload" }]\n'
+    )
+    settings, (_, template) = read_settings()
+    assert settings
+    assert template.text.startswith(f"{config}:5: hooks.h.messages #1.content: is no template")
+    (route,) = unknown_routes(settings, ["default", "published"])
+    assert route.text == f"{config}:4: hooks.h.route: there is no route 'nope'"
+    assert list(unknown_routes(settings, ["nope"])) == []
+
+
+def test_webhooks_that_do_not_arrive_are_told(client: Client, start_worker: Started) -> None:
+    """Endpoints that fail or are gone, by what they answered last; one that is well is not told."""
+    start_worker(**ALLOWED)
+    with Receiver([Reply(500)]) as failing, Receiver([Reply(410)]) as gone, Receiver() as well:
+        jobs = [
+            client.submit([{"role": "user", "content": "Hi"}], webhook=receiver.url)
+            for receiver in (failing, gone, well)
+        ]
+        for job in jobs:
+            until(lambda job=job: any(d.log for d in client.deliveries_of(job.id)), timeout=20)
+        found = {f.text.split()[0]: f for f in check_webhooks(client.settings)}
+    assert found.keys() == {failing.url, gone.url}
+    assert "does not take its deliveries: the endpoint answered 500" in found[failing.url].text
+    assert "is not called any more" in found[gone.url].text
+
+
+def test_deliveries_that_nobody_sends_are_a_problem(client: Client) -> None:
+    """They are due, and no worker takes them."""
+    seconds, _ = client.store.redis.time()
+    client.store.redis.zadd(keys.WEBHOOKS, {"job_1-1-2": seconds - 240})
+    (found,) = check_webhooks(client.settings)
+    assert found.verdict == "problem"
+    assert found.text.startswith("1 deliveries are due, the first for 4 min")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self, cast
 
@@ -171,10 +171,11 @@ class Upstream:
             if not sink.done:
                 raise
 
-    async def probe(self, route: Route) -> int:
-        """The status of GET /models: costs nothing, and shows whether URL and token are right.
+    async def probe(self, route: Route) -> tuple[int, Sequence[str]]:
+        """The status of GET /models, and the models it names, if it does.
 
-        Raises UpstreamError if there is no answer.
+        That costs nothing, and shows whether URL, token and model are right. Raises UpstreamError
+        if there is no answer.
         """
         timeout = httpx.Timeout(route.timeouts.connect)
         try:
@@ -185,7 +186,7 @@ class Upstream:
             raise _mapped(error) from None
         except (httpx.InvalidURL, OSError) as error:
             raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
-        return answer.status_code
+        return answer.status_code, _models(answer.content)
 
     @asynccontextmanager
     async def _answer(
@@ -210,6 +211,22 @@ class Upstream:
             raise _mapped(error) from None
         except (httpx.InvalidURL, OSError) as error:
             raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
+
+
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Listed]
+
+
+def _models(body: bytes) -> Sequence[str]:
+    """The names in a list of models; none where it is no such list."""
+    try:
+        return [model.id for model in msgspec.json.decode(body, type=_Listing).data]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def _headers(route: Route) -> dict[str, str]:
