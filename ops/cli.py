@@ -32,6 +32,7 @@ COMMANDS = {
     "retry": Mount("producers.cli:retry", "Run failed jobs again."),
     "usage": Mount("producers.usage:usage", "Show what tenants used, and what it cost."),
     "routes": Mount("producers.routes:routes", "Show the routes live; apply a changed file."),
+    "top": Mount("producers.top.cli:top", "Watch what goes on; cancel and retry jobs."),
     "keys": Mount("producers.keys:keys", "Make, list and revoke the gateway's API keys."),
     "gateway": Mount("producers.gateway.cli:gateway", "Serve HTTP until Ctrl-C or SIGTERM."),
     "hooks": Mount("producers.hooks.cli:hooks", "Show what webhooks become."),

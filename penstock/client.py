@@ -7,19 +7,21 @@ hand out a handle for each job, and do nothing but build commands and run them.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import islice, product
-from typing import Any
+from typing import Any, NamedTuple
 
-from penstock import attendance, commands, keys, outbox
+from penstock import attendance, commands, glance, keys, outbox
 from penstock.attendance import WorkerRecord
 from penstock.commands import Outlook
 from penstock.errors import JobCancelled, JobError, JobExpired, JobFailed, PenstockError
 from penstock.events import START, Cursor, Event, EventType, decode
 from penstock.fanout import Fanout
 from penstock.feed import follow, follow_async
+from penstock.glance import Glance
 from penstock.job import Completion, JobRecord, JobSpec
 from penstock.outbox import Delivery, DeliveryState
 from penstock.page import Page, Search
@@ -266,6 +268,13 @@ class Client:
         asked = [commands.survey(name.decode()) for name in sorted(names)]
         return [survey for survey in _checked(self.store.run_all(asked)) if survey is not None]
 
+    def overview(self, before: Overview | None = None) -> Overview:
+        """What goes on at this moment, in one round trip; of the routes and tenants of `before`.
+
+        So the first one knows no route and no tenant yet.
+        """
+        return _overview(_checked(self.store.run_all(_asked_of(before))))
+
     def workers(self) -> Sequence[WorkerRecord]:
         """The worker processes that are there, by name."""
         return self.store.run(attendance.muster())
@@ -470,6 +479,10 @@ class AsyncClient:
         surveys = _checked(await self.store.run_all(asked))
         return [survey for survey in surveys if survey is not None]
 
+    async def overview(self, before: Overview | None = None) -> Overview:
+        """See Client.overview."""
+        return _overview(_checked(await self.store.run_all(_asked_of(before))))
+
     async def workers(self) -> Sequence[WorkerRecord]:
         """See Client.workers."""
         return await self.store.run(attendance.muster())
@@ -557,6 +570,32 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class Overview(NamedTuple):
+    """What goes on: see penstock/glance.py, survey.py and attendance.py."""
+
+    glance: Glance
+    workers: Sequence[WorkerRecord]
+    surveys: Sequence[Survey]
+
+    @property
+    def tenants(self) -> list[str]:
+        """Those that have a job running or waiting, as far as this tells, or were told of."""
+        names = {job.tenant for job in self.glance.jobs}
+        return sorted(names.union(*(survey.tenants for survey in self.surveys)))
+
+
+def _asked_of(before: Overview | None) -> list[commands.Command[Any]]:
+    if before is None:
+        return [glance.look(glance.date_of(time.time())), attendance.muster()]
+    looks = glance.look(glance.date_of(before.glance.now), before.tenants), attendance.muster()
+    return [*looks, *map(commands.survey, before.glance.routes)]
+
+
+def _overview(results: list[Any]) -> Overview:
+    now, workers, *surveys = results
+    return Overview(now, workers, [survey for survey in surveys if survey is not None])
 
 
 def _batches(requests: Iterable[Mapping[str, Any]]) -> Iterator[list[JobSpec]]:

@@ -107,6 +107,9 @@ CATALOGUE = {
     "deadlines": PREFIX + "deadlines",
     # ZSET of a tenant's jobs by creation, for listing: <tenant>.
     "jobs": PREFIX + "jobs:",
+    # LIST of the jobs that failed last, newest first, at most a hundred; some may be gone, or run
+    # again.
+    "failures": PREFIX + "failures",
     # SET of all tenants that have ever had a job.
     "tenants": PREFIX + "tenants",
     # ZSET of finished jobs (<tenant>/<id>) by when their record goes, to keep `jobs` clean.

@@ -28,6 +28,9 @@ COLOURS = {
 
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
+PIPED = 132
+"""The width of what is drawn for no terminal."""
+
 UNCUT = 10_000
 """The width of output that no terminal shows: nothing is cut or wrapped in a pipe."""
 

@@ -81,7 +81,9 @@ def needed() -> dict[str, Role]:
         client | agrees | scripts_of("producers/gateway"),
         CALLS | looks | FOLLOWS, looked_at, feeds=True,
     )  # fmt: skip
-    reader = _role({"outlook", "survey", "muster"}, CALLS | looks | FOLLOWS, looked_at, feeds=True)
+    reader = _role(
+        {"outlook", "survey", "muster", "glance"}, CALLS | looks | FOLLOWS, looked_at, feeds=True
+    )
     reader.commands.difference_update(WRITES)
     worker = _role(agrees | scripts_of("worker"), CALLS | BROKER, {"queue"}, feeds=False)
     celery = Role(CALLS | BROKER, BROKER_KEYS | {"penstock:celeryev.*"}, BROKER_CHANNELS)
@@ -100,7 +102,9 @@ def scripts_of(place: str) -> set[str]:
     calls = {
         c
         for f in files
-        for c in re.findall(r"\b(?:commands|access|attendance|outbox)\.(\w+)\(", f.read_text())
+        for c in re.findall(
+            r"\b(?:commands|access|attendance|glance|outbox)\.(\w+)\(", f.read_text()
+        )
     }
     return {script for call in calls for script in _SCRIPTS.get(call, ())}
 

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,12 @@ class Terminal:
         while not found(self.text):
             if not self._read():
                 raise AssertionError(f"it ended, and said: {self.text!r}")
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it shows what is typed, and hands it on by lines, as a shell wants it."""
+        flags = termios.tcgetattr(self._screen)[3]
+        return bool(flags & termios.ECHO and flags & termios.ICANON)
 
     def type(self, text: str) -> None:
         """Press keys."""

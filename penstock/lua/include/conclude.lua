@@ -23,4 +23,8 @@ local function conclude(job, record, state, n, now, data, used)
     redis.call('EXPIRE', KEY.idem .. record.tenant .. ':' .. record.idempotency_key, ttl)
   end
   redis.call('ZADD', KEY.retained, stamp(now + ttl), record.tenant .. '/' .. job)
+  if state == 'failed' then
+    redis.call('LPUSH', KEY.failures, job)
+    redis.call('LTRIM', KEY.failures, 0, 99)
+  end
 end

@@ -1,0 +1,1 @@
+"""`penstock top`: what goes on, live on a terminal."""
