@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -19,7 +20,8 @@ import redis
 
 from ops.simulator import Fault, Script, SimulatorThread, predict
 from penstock import Client, Job, JobCancelled, JobFailed, JobState, Settings, keys
-from tests.processes import Started, free_port
+from tests.processes import Started, WorkerProcess, free_port
+from tests.terminal import CommandLine
 from tests.waiting import until
 from worker.app import EXIT_UNFIT, create
 from worker.telemetry import ACTIONS
@@ -283,17 +285,72 @@ def test_metrics_tell_what_happened(client: Client, start_worker: Started) -> No
     ask(client, Script(tokens=7)).result(timeout=20)
     with pytest.raises(JobFailed):
         ask(client, Script(fault=Fault("status", status=400))).result(timeout=20)
-
-    def metrics() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-            return str(page.read().decode())
-
-    until(lambda: 'penstock_jobs_total{outcome="failed",route="default"} 1.0' in metrics())
-    text = metrics()
+    until(lambda: 'penstock_jobs_total{outcome="failed",route="default"} 1.0' in metrics(port))
+    text = metrics(port)
     assert 'penstock_jobs_total{outcome="completed",route="default"} 1.0' in text
     assert 'penstock_tokens_total{kind="completion",route="default"} 7.0' in text
     assert "penstock_time_to_first_token_seconds_count" in text
     assert 'penstock_streams_in_progress{route="default"} 0.0' in text
+
+
+def test_what_holds_a_route_back_is_seen_in_log_metrics_and_routes(
+    cli: CommandLine, client: Client, start_worker: Started
+) -> None:
+    """Five answers of 500, an answer after them, a 429: each is a line, a gauge and a state."""
+    port = free_port()
+    worker = start_worker("--metrics-port", str(port), PENSTOCK_LOG="json")
+    until(client.workers)  # it has said that it is there
+    assert (gauge(port, "breaker"), gauge(port, "allowed")) == (0, 200)
+    for _ in range(5):
+        assert news(worker) == []
+        broken = ask(client, Script(fault=Fault("status", status=500)), max_attempts=1)
+        assert [event.type for event in broken.events(timeout=20)][-1] == "failed"
+    until(lambda: gauge(port, "breaker") == 2)
+    assert re.search(r"^default  broken \ds ", cli("routes").out, re.MULTILINE)
+    assert news(worker) == [("error", "opened", "5")]
+
+    waiting = ask(client, Script(tokens=2))
+    assert waiting.record().state is JobState.QUEUED
+    client.store.redis.hset(keys.gate("default"), "open_until", time.time())  # its 5 s are over
+    waiting.result(timeout=20)
+    until(lambda: gauge(port, "breaker") == 0)
+    assert re.search(r"^default  ok ", cli("routes").out, re.MULTILINE)
+    assert news(worker)[1:] == [("info", "closed", "")]
+
+    ask(client, Script(fault=Fault("status", status=429, retry_after=60)))
+    until(lambda: 50 < (gauge(port, "paused_seconds") or 0) <= 60)
+    assert gauge(port, "allowed") == 1
+    assert re.search(r"^default  paused [56]\ds .* 0/1 ", cli("routes").out, re.MULTILINE)
+    assert news(worker)[2:] == [("warning", "slowed", "1"), ("warning", "paused", "60.000")]
+    client.store.redis.hset(keys.gate("default"), "paused_until", time.time())
+    until(lambda: gauge(port, "paused_seconds") == 0)
+    assert re.search(r"^default  slowed ", cli("routes").out, re.MULTILINE)
+
+
+def test_a_new_job_takes_the_place_of_its_conversations(
+    client: Client, start_worker: Started, simulator: SimulatorThread
+) -> None:
+    """`replace` drops what waits, `interrupt` stops the answer that runs; the new ones run then."""
+    start_worker()
+    running = ask(client, SLOW, conversation="c")
+    until_speaking(running)
+    waiting = ask(client, Script(tokens=1), conversation="c")
+    replacing = ask(client, Script(tokens=2), conversation="c", on_busy="replace")
+    with pytest.raises(JobCancelled, match="replaced"):
+        waiting.result(timeout=5)
+    assert running.record().state is JobState.RUNNING
+    interrupting = ask(client, Script(tokens=3), conversation="c", on_busy="interrupt")
+    with pytest.raises(JobCancelled, match="interrupted") as outcome:
+        running.result(timeout=5)
+    simulator.until(lambda stats: stats.aborted_by_client == 1)
+    said = outcome.value.data["completion"]["choices"][0]["message"]["content"]
+    assert said
+    assert SLOW.text.startswith(said)
+    assert replacing.result(timeout=20).usage.completion_tokens == 2
+    assert interrupting.result(timeout=20).usage.completion_tokens == 3
+    kinds = [event.type for event in waiting.events()]
+    assert kinds == ["queued", "cancelled"]
+    assert len(simulator.simulator.received) == 3
 
 
 def test_a_draining_worker_lets_streams_end(client: Client, start_worker: Started) -> None:
@@ -408,6 +465,26 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def metrics(port: int) -> str:
+    """A worker's metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+        return str(page.read().decode())
+
+
+def gauge(port: int, name: str) -> float | None:
+    """What a worker's metrics tell of the route's gate; None before it has looked at it."""
+    line = f'penstock_route_{name}{{route="default"}} '
+    found = [text for text in metrics(port).splitlines() if text.startswith(line)]
+    return float(found[0].removeprefix(line)) if found else None
+
+
+def news(worker: WorkerProcess) -> list[tuple[str, str, str]]:
+    """What its log tells of the route's gate: level, what happened, and by how much."""
+    lines = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+    told = [line for line in lines if line.get("route") == "default" and "by" in line]
+    return [(line["level"], line["action"].removeprefix("route_"), line["by"]) for line in told]
 
 
 def consumers(client: Client) -> int:
