@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import click
 
@@ -15,13 +15,31 @@ SHOWN = timedelta(days=6)
 """Before today: a week."""
 
 
+class Day(click.ParamType[date]):
+    """A day of the calendar."""
+
+    name = "day"
+
+    def convert(
+        self, value: str | date, param: click.Parameter | None, ctx: click.Context | None
+    ) -> date:
+        """Parse it."""
+        if isinstance(value, date):
+            return value
+        try:
+            return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
+        except ValueError:
+            text = f"{value!r} is not a day: write YYYY-MM-DD, such as 2026-01-31."
+            self.fail(text, param, ctx)
+
+
 @click.command()
 @click.option("--tenant", help="Only this one's.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="First day; else a week.")
+@click.option("--since", type=Day(), metavar="YYYY-MM-DD", help="First day; else a week.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def usage(tenant: str | None, since: datetime | None, as_json: bool) -> None:
+def usage(tenant: str | None, since: date | None, as_json: bool) -> None:
     """Show jobs, tokens and cost by day (UTC), tenant and route."""
-    first = (since or datetime.now(UTC) - SHOWN).date()
+    first = since or datetime.now(UTC).date() - SHOWN
     with Client() as client:
         found = client.usage(first, tenant)
     if as_json:
