@@ -161,7 +161,7 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             )
         case "queue_full":
             return QueueFull(
-                f"tenant {spec.options.tenant} has {rest[0]} jobs waiting, and no more may wait; "
+                f"tenant {spec.options.tenant} has as many jobs waiting as may wait ({rest[0]}); "
                 "submit again when some have run"
             )
         case "unknown_route":

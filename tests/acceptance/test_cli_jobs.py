@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import pytest
 from penstock import Client, Settings
 from penstock.commands import append, claim, finish
 from penstock.events import decode, encode
+from penstock.settings import RouteOverrides, Tenant
 from penstock.state import JobState
+from tests.integration.gates import Gate
 from tests.processes import Started, run_cli
 from tests.terminal import PENSTOCK, CommandLine, on_a_terminal
 
@@ -151,6 +155,89 @@ def test_a_failed_job_is_an_exit_status(cli: CommandLine, client: Client, regist
     refused = cli("retry", job)
     assert (refused.status, refused.out) == (1, "")
     assert refused.err.endswith("only a failed job can be run again\n")
+
+
+def test_a_waiting_job_shows_its_place_and_its_wait(cli: CommandLine, settings: Settings) -> None:
+    """`show` says its number in the line, and how long that takes once the route has answered."""
+    gate = Gate(settings.server_url, RouteOverrides(concurrency=1))
+    gate.now = time.time() - 100
+    jobs = gate.submit_many(3)
+    gate.admit()
+    assert shown(cli, jobs[2])["waits as"] == "number 2 in line"
+    for job in jobs:
+        attempt = gate.claim(job)
+        gate.now += 20
+        gate.end(job, attempt, 100)
+        gate.admit()
+    gate.now = time.time()
+    running, *jobs = gate.submit_many(5)
+    gate.admit()
+    assert shown(cli, jobs[3])["waits as"] == "number 4 in line, about 1 min 20 s to go"
+    assert "waits as" not in shown(cli, running)
+
+
+def test_a_job_shows_the_tier_it_was_asked_and_answered_in(
+    cli: CommandLine, settings: Settings
+) -> None:
+    """The tier the gate chose and why; and the one that the answer named, which is billed."""
+    gate = Gate(settings.server_url, RouteOverrides(service_tiers=("flex", "priority")))
+    gate.now = time.time()
+    job = gate.submit()
+    assert "tier" not in shown(cli, job)
+    gate.admit()
+    assert shown(cli, job)["tier"] == "flex (cheapest)"
+    answered = {**COMPLETION, "service_tier": "default"}
+    gate.run(finish(job, gate.claim(job), JobState.COMPLETED, 2, answered))
+    facts = shown(cli, job)
+    assert (facts["tier"], facts["answered in tier"]) == ("flex (cheapest)", "default")
+
+
+def shown(cli: CommandLine, job: str) -> dict[str, str]:
+    """What `penstock show` says of a job, by name."""
+    said = cli("show", job)
+    assert (said.status, said.err) == (0, "")
+    lines = (re.split(r" {2,}", line, maxsplit=1) for line in said.out.splitlines())
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            "--tenant full",
+            "tenant full has as many jobs waiting as may wait (1); submit again when some have run",
+        ),
+        (
+            "--tenant poor",
+            "tenant poor has spent its budget of this day; jobs are taken again when the next one "
+            "begins",
+        ),
+        (
+            "--tenant talker --conversation c --on-busy reject",
+            "conversation 'c' is at {first}; wait for its end, or choose another on_busy",
+        ),
+    ],
+    ids=["max_waiting", "budget", "conversation"],
+)
+def test_a_job_that_is_one_too_many_is_refused(
+    cli: CommandLine, settings: Settings, arguments: str, complaint: str
+) -> None:
+    """Over max_waiting, a budget, or in a busy conversation: one line, status 2, nothing stored."""
+    full, poor = Tenant(max_waiting=1), Tenant(budget_day=1, over_budget="reject")
+    gate = Gate(settings.server_url, RouteOverrides(concurrency=1), {"full": full, "poor": poor})
+    gate.now = time.time()
+    first = {"poor": gate.submit("poor")}
+    gate.admit()
+    gate.finish(first["poor"], 1, usd=1)
+    gate.submit("other")
+    gate.admit()  # it has the only place
+    first |= {tenant: gate.submit(tenant, conversation="c") for tenant in ("full", "talker")}
+    tenant = arguments.split()[1]
+    for way in ([], ["--follow"], ["--wait"]):
+        said = cli("submit", "Hi", *arguments.split(), *way)
+        assert said == (2, "", f"penstock: {complaint.format(first=first[tenant])}\n")
+    listed = cli("list", "--tenant", tenant, "--json").out.splitlines()
+    assert [json.loads(line)["id"] for line in listed] == [first[tenant]]
 
 
 def test_cancel_takes_several_jobs(cli: CommandLine) -> None:
