@@ -106,7 +106,11 @@ def _unknown(name: str, place: Place, routes: Iterable[str]) -> InitErrorDetails
 def no_route(name: str, routes: Iterable[str]) -> tuple[str, str]:
     """What is wrong with a name that is none of these routes', and the remedy."""
     known = ", ".join(dotted((route,)) for route in sorted(routes))
-    return f"there is no route {name!r}", f"known routes: {known}"
+    added = dotted(("routes", name))
+    return (
+        f"there is no route {name!r}",
+        f"known routes: {known}; choose one of these, or add a table [{added}]",
+    )
 
 
 def _way(fallbacks: Fallbacks, start: str, end: str) -> list[str]:

@@ -155,6 +155,49 @@ def test_a_worker_that_does_not_start_shows_its_last_words(directory: Path) -> N
     assert list(directory.iterdir()) == []
 
 
+WRONG = """\
+[routes.fast]
+concurrency = -1
+fallback = ["slwo"]
+
+[routes.one]
+fallback = ["two"]
+
+[routes.two]
+model = "another"
+fallback = ["one"]
+
+[tenants.zug]
+weight = 0
+budget_day = 5
+"""
+
+TOLD = """\
+penstock: penstock.toml:2: routes.fast.concurrency: must be 1 or more; give a larger number, \
+or leave it out for 200
+penstock: penstock.toml:3: routes.fast.fallback #1: there is no route 'slwo'; \
+known routes: default, fast, one, two; choose one of these, or add a table [routes.slwo]
+penstock: penstock.toml:6: routes.one.fallback #1: leads back: one -> two -> one; \
+take one of them out
+penstock: penstock.toml:8: routes.two.prices: is missing: tenants have budgets, and the default \
+prices are not this model's; add prices = { input = …, output = … }, USD per 1M tokens
+penstock: penstock.toml:13: tenants.zug.weight: must be more than 0; give a larger number, \
+or leave it out for 1
+"""
+
+
+@pytest.mark.parametrize("command", ["worker", "gateway", "up"])
+def test_nothing_starts_with_a_wrong_configuration(
+    directory: Path, penstock: Start, command: str
+) -> None:
+    """Status 2 and, all at once, each mistake with file, line and remedy; nothing is left there."""
+    (directory / "penstock.toml").write_text(WRONG)
+    started = penstock(command)
+    assert started.communicate(timeout=60) == ("", TOLD)
+    assert started.returncode == 2
+    assert [path.name for path in directory.iterdir()] == ["penstock.toml"]
+
+
 def test_up_runs_until_ctrl_c_and_keeps_its_data(directory: Path, penstock: Start) -> None:
     """Jobs from other processes are answered; a second `up` is refused; SIGINT ends it with 0."""
     up = penstock("up", "--simulate", "--workers", "2")

@@ -197,14 +197,16 @@ BAD_FILES = [
      ":3: routes.fast.burst: is more than requests_per_minute, which is 9; give a smaller "
      "number"),
     ("[tenants.a]\nrequests_per_minute = 9\nburst = 10", ":3: tenants.a.burst: is more"),
-    ("[tenants.a]\nweight = 0", ":2: tenants.a.weight: must be 0.001 or more"),
+    ("[tenants.a]\nweight = 0",
+     ":2: tenants.a.weight: must be 0.001 or more; give a larger number, or leave it out for 1"),
     ("[tenants.a]\nweight = nan", ":2: tenants.a.weight: must be "),
     ("[tenants.a]\nbudget_day = -3", ":2: tenants.a.budget_day: must be more than 0"),
     ("tenants = 3", ":1: tenants: must be a table"),
     ("[routes]\nfast = 3", ":2: routes.fast: must be a table"),
     ("[routes.fast]\nfallback = 'x'", ":2: routes.fast.fallback: must be a list"),
     ("[routes.fast]\nfallback = [\n 'default',\n 'x',\n]",
-     ":4: routes.fast.fallback #2: there is no route 'x'; known routes: default, fast"),
+     ":4: routes.fast.fallback #2: there is no route 'x'; known routes: default, fast; "
+     "choose one of these, or add a table [routes.x]"),
     ("[routes.a]\nfallback = ['b']\n[routes.b]\nfallback = ['a']",
      ":2: routes.a.fallback #1: leads back: a -> b -> a; take one of them out"),
     ("[routes.fast]\nservice_tiers = ['flx']",
@@ -215,7 +217,8 @@ BAD_FILES = [
      ":4: routes.fast.timeouts.total: must be more than 0; give a larger number, or leave it "
      "out for 900"),
     ("[tenants.a]\nbudget_day = 1\n[routes.fast]\nmodel = 'x'",
-     ":3: routes.fast.prices: is missing: tenants have budgets, "),
+     ":3: routes.fast.prices: is missing: tenants have budgets, and the default prices are not "
+     "this model's; add prices = { input = …, output = … }, USD per 1M tokens"),
     ("[tenants.a]\nbudget_month = 1\n[routes.fast]\nurl = 'http://x'",
      ":3: routes.fast.prices: is missing"),
     ("model = 'x'\n[tenants.a]\nbudget_month = 1", ": routes.default.prices: is missing"),
