@@ -181,7 +181,7 @@ penstock: penstock.toml:6: routes.one.fallback #1: leads back: one -> two -> one
 take one of them out
 penstock: penstock.toml:8: routes.two.prices: is missing: tenants have budgets, and the default \
 prices are not this model's; add prices = { input = …, output = … }, USD per 1M tokens
-penstock: penstock.toml:13: tenants.zug.weight: must be more than 0; give a larger number, \
+penstock: penstock.toml:13: tenants.zug.weight: must be 0.001 or more; give a larger number, \
 or leave it out for 1
 """
 
