@@ -19,7 +19,7 @@ local LOOKED_AT = 10
 local function changed_much(value, told)
   told = tonumber(told or nil)
   if not value or not told then return value ~= nil end
-  return value * 2 <= told or value >= told * 2
+  return value ~= told and (value * 2 <= told or value >= told * 2)
 end
 
 local function tell(id)

@@ -22,6 +22,9 @@
 --       {"queue_full", most}              so many of the tenant's jobs wait already
 --       {"unknown_route", name...}        with the routes there are
 
+-- From a job's first argument to the first of its record's other fields.
+local FIELDS = 15
+
 -- Jobs of one call come one after the other too: a microsecond apart.
 local now = clock()
 local function tick() now = now + 0.000001 end
@@ -105,7 +108,7 @@ local function enqueue(at, last)
     seen = holder and existing(holder, digest)
   end
   if seen then return seen end
-  local period = over_budget(tenant, route, at + 12, last)
+  local period = over_budget(tenant, route, at + FIELDS, last)
   if period then return {'over_budget', period} end
   if is_full(tenant) then return {'queue_full', tostring(limits_for(tenant).max_waiting)} end
   local conversation = ARGV[at + 9]
@@ -120,7 +123,7 @@ local function enqueue(at, last)
   local record, format = KEY.job .. id, format_for(tonumber(ARGV[at + 11]))
   redis.call('HSET', record, 'tenant', tenant, 'route', route, 'priority', priority,
     'digest', digest, 'state', state, 'created_at', stamp(now), 'version', format,
-    unpack(ARGV, at + 15, last))
+    unpack(ARGV, at + FIELDS, last))
   if format >= 2 and ARGV[at + 12] ~= '' then
     redis.call('HSET', record, 'traceparent', ARGV[at + 12], 'tracestate', ARGV[at + 13])
   end
@@ -149,7 +152,7 @@ end
 
 local replies, at = {}, 1
 while at < #ARGV do
-  local last = at + 14 + tonumber(ARGV[at + 14])
+  local last = at + FIELDS - 1 + tonumber(ARGV[at + FIELDS - 1])
   replies[#replies + 1] = enqueue(at, last)
   tick()
   at = last + 1
