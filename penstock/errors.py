@@ -30,7 +30,8 @@
         ├── StreamBroken            a 200 whose stream is no whole answer
         └── AttemptBroken           Penstock itself failed on this job
 
-No error text carries a prompt, a completion or a secret.
+No error text carries a prompt, a completion or a secret; that of an UpstreamError, which whoever
+submitted the job reads, neither a host nor an address of ours.
 """
 
 from __future__ import annotations
@@ -167,6 +168,8 @@ class UpstreamError(PenstockError):
         retry_after: the least wait before that, in seconds, if the upstream asked for one.
         quoted: whether type, code and message are the upstream's own words, which may quote the
             prompt.
+        detail: what else was seen, with hosts and addresses: for the operator, so it is no part of
+            `as_dict`; never the upstream's words.
     """
 
     default_type: ClassVar[str] = "upstream_error"
@@ -181,6 +184,7 @@ class UpstreamError(PenstockError):
         retryable: bool = True,
         retry_after: float | None = None,
         quoted: bool = False,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -190,6 +194,7 @@ class UpstreamError(PenstockError):
         self.retryable = retryable
         self.retry_after = retry_after
         self.quoted = quoted
+        self.detail = detail
 
     @property
     def reason(self) -> str:

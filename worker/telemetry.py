@@ -61,9 +61,11 @@ ACTIONS: dict[str, Action] = {
     "job_retried": Action(
         "warning",
         "attempt failed, job will be tried again",
-        (*ABOUT_JOB, "reason", "error", "status", "delay"),
+        (*ABOUT_JOB, "reason", "error", "status", "detail", "delay"),
     ),
-    "job_failed": Action("error", "job failed", (*ABOUT_JOB, "reason", "error", "status")),
+    "job_failed": Action(
+        "error", "job failed", (*ABOUT_JOB, "reason", "error", "status", "detail")
+    ),
     "job_cancelled": Action("info", "job cancelled", (*ABOUT_JOB, "reason")),
     "job_handed_back": Action("info", "job handed back", (*ABOUT_JOB, "reason")),
     "attempt_broken": Action(

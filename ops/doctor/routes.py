@@ -45,7 +45,7 @@ async def _check(upstream: Upstream, name: str, route: Route) -> Finding:
         status, models = await upstream.probe(route)
     except UpstreamError as error:
         advice = f"check the route's url, {route.url}, and that the upstream runs"
-        return Finding(f"route {name}", "problem", error.message, advice)
+        return Finding(f"route {name}", "problem", error.detail or error.message, advice)
     if status == 200 and models and route.model not in models:
         text = f"{route.url}/models does not list {route.model}"
         close = difflib.get_close_matches(route.model, models, 1)

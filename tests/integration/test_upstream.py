@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import ExitStack, closing
 
@@ -39,6 +40,27 @@ async def test_nobody_listens() -> None:
     with pytest.raises(ConnectFailed) as failure:
         await upstream.stream(route(free_port()), b"{}", 10, Nobody())
     assert failure.value.retryable
+    await upstream.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/v1",
+        "http://llm.corp.invalid:8443/v1",
+        "http://[::1/v1",
+        "ftp://llm.corp/",
+    ],
+)
+async def test_a_jobs_error_names_no_host(url: str) -> None:
+    """Whoever submits a job is not told where its upstream is; whoever runs the worker is."""
+    upstream = Upstream()
+    asked = Route.model_construct(url=url, model="m", token=None, timeouts=Timeouts(connect=0.3))
+    with pytest.raises(ConnectFailed) as failure:
+        await upstream.stream(asked, b"{}", 10, Nobody())
+    told = str(failure.value.as_dict())
+    assert not re.search(r"corp|127|::1|8443|ftp", told), told
+    assert failure.value.detail
     await upstream.close()
 
 

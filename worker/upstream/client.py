@@ -185,7 +185,7 @@ class Upstream:
         except httpx.HTTPError as error:
             raise _mapped(error) from None
         except (httpx.InvalidURL, OSError) as error:
-            raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
+            raise _unreachable(error) from None
         return answer.status_code, _models(answer.content)
 
     @asynccontextmanager
@@ -194,14 +194,14 @@ class Upstream:
     ) -> AsyncIterator[httpx.Response]:
         told = trace.headers if trace and self._tells_trace else {}
         timeout = httpx.Timeout(None, connect=route.timeouts.connect, pool=route.timeouts.connect)
-        request = self._http.build_request(
-            "POST",
-            f"{route.url}/chat/completions",
-            content=content,
-            headers={**_headers(route), **told},
-            timeout=timeout,
-        )
         try:
+            request = self._http.build_request(
+                "POST",
+                f"{route.url}/chat/completions",
+                content=content,
+                headers={**_headers(route), **told},
+                timeout=timeout,
+            )
             answer = await self._http.send(request, stream=True)
             try:
                 yield answer
@@ -210,7 +210,7 @@ class Upstream:
         except httpx.HTTPError as error:
             raise _mapped(error) from None
         except (httpx.InvalidURL, OSError) as error:
-            raise ConnectFailed(f"cannot ask {route.url}: {error}") from None
+            raise _unreachable(error) from None
 
 
 class _Listed(msgspec.Struct):
@@ -305,14 +305,25 @@ async def _read(answer: httpx.Response, limit: int) -> bytes:
 
 
 def _mapped(error: httpx.HTTPError) -> UpstreamError:
-    """Penstock's error for one of httpx's; httpx-aiohttp puts the cause behind it."""
-    text = str(error) or type(error).__name__
+    """Penstock's error for one of httpx's; httpx-aiohttp puts the cause behind it.
+
+    A library's text names hosts and addresses, and a broken answer's may quote it: of the former it
+    is the detail, of the latter not even that.
+    """
     match error:
         case httpx.TimeoutException() if isinstance(error.__cause__, TimeoutError):
             return TimedOut("no connection in time", code="connect")
         case httpx.UnsupportedProtocol():
-            return ConnectFailed(f"the route's URL is wrong: {text}", retryable=False)
+            return ConnectFailed("the route's URL is wrong", retryable=False, detail=str(error))
         case httpx.ReadError() | httpx.RemoteProtocolError():
-            return StreamBroken(f"the connection broke: {text}", code="connection_broken")
+            kind = type(error.__cause__ or error).__name__
+            text = "the connection to the upstream broke"
+            return StreamBroken(text, code="connection_broken", detail=kind)
         case _:
-            return ConnectFailed(text)
+            return _unreachable(error)
+
+
+def _unreachable(error: Exception) -> ConnectFailed:
+    return ConnectFailed(
+        "the upstream cannot be reached", detail=str(error) or type(error).__name__
+    )
