@@ -5,7 +5,9 @@ name resolves to is looked up here before anything is connected to it. Python's 
 help: it calls multicast, 6to4, NAT64, site-local and IPv4-compatible addresses global.
 
 Sources: IANA's registries of special-purpose addresses,
-https://www.iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry.
+https://www.iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry; and
+https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16, which every
+machine there can reach.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SPECIAL_V4 = {
     "10.0.0.0/8": "private",
     "100.64.0.0/10": "shared by carrier-grade NAT",
     "127.0.0.0/8": "loopback",
+    "168.63.129.16/32": "Azure's WireServer",
     "169.254.0.0/16": "link-local, with the clouds' metadata",
     "172.16.0.0/12": "private",
     "192.0.0.0/24": "protocol assignments",
@@ -104,6 +107,8 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
         return ipaddress.IPv4Address(raw[2:6])
     if raw[:4] == b"\x20\x01\0\0":  # Teredo, RFC 4380: the client's address, inverted
         return ipaddress.IPv4Address(bytes(byte ^ 0xFF for byte in raw[12:]))
+    if raw[8:12] in (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe"):  # ISATAP, RFC 5214
+        return ipaddress.IPv4Address(raw[12:])
     prefixes = (b"\0" * 12, b"\0" * 10 + b"\xff\xff", b"\0" * 8 + b"\xff\xff\0\0")
     if raw[:12] in prefixes or raw[:4] == b"\0\x64\xff\x9b":
         return ipaddress.IPv4Address(raw[12:])
