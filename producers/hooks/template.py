@@ -24,6 +24,8 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from producers.hooks.bounds import TooMuch, bounded, check_growth
+
 MAX_TURNS = 10_000
 """Turns of loops, and calls, in one rendering."""
 
@@ -31,7 +33,8 @@ MAX_OUTPUT = 1024 * 1024
 """Characters of one rendering: four times a context of 262,144 tokens would not fit a route."""
 
 MAX_SECONDS = 0.25
-"""Of CPU, for one rendering; asked at each turn and each piece of output."""
+"""Of CPU, for one rendering; asked at each turn and each piece of output. What one filter may take
+is bounded by what it is given: see bounds.py."""
 
 MAX_NUMBER = 2**63
 
@@ -92,6 +95,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call something, and count it."""
         _budget.get().turn()
+        method = getattr(function, "__wrapped__", function)  # the sandbox wraps `format`
+        if isinstance(owner := getattr(method, "__self__", None), str):
+            check_growth(method.__name__, [owner, *args], kwargs)
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -118,6 +124,8 @@ def _said(value: Any) -> Any:
 
 def _sandbox(undefined: type[Any]) -> Sandbox:
     sandbox = Sandbox(undefined=undefined, autoescape=False, finalize=_said, cache_size=0)
+    for name, filter_ in sandbox.filters.items():
+        sandbox.filters[name] = bounded(name, filter_, _counted)
     sandbox.filters["counted"] = _counted
     del sandbox.globals["lipsum"]
     return sandbox
@@ -202,7 +210,7 @@ def _check_names(tree: nodes.Template) -> None:
 
 def _failed(error: Exception, place: str) -> TemplateFailed:
     """What went wrong in words of ours: an error's own text may quote the payload."""
-    if isinstance(error, TemplateFailed):
+    if isinstance(error, TemplateFailed | TooMuch):
         return TemplateFailed(f"{place}: {error}")
     return TemplateFailed(
         f"{place}: {_REASONS.get(type(error).__name__, 'it does not fit the payload')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -84,6 +85,58 @@ def test_a_template_that_does_too_much_fails_soon(source: str) -> None:
     assert time.monotonic() - began < 2
     assert str(error.value).startswith("hooks.h: ")
     assert "broke" not in str(error.value)
+
+
+NUMBERS = list(range(2_000_000))
+WORDS = ("word " * 1_600_000, "www.x.y " * 1_000_000, "<b>" * 2_700_000, "\n" * 8_000_000)
+NAMES = ["www.x.y " * 100] * 9_999
+"""Payloads of about 8 MB, each dear for some filter."""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "numbers | sort", "numbers | unique | list", "numbers | groupby('x')", "numbers | list",
+        "numbers | map('string') | list", "numbers | map('string') | join", "numbers | sum",
+        "numbers | select('odd') | list", "numbers | batch(3) | list", "numbers | pprint",
+        "numbers | max", "numbers | reverse | list", "[numbers] | pprint", "[numbers] | urlencode",
+        "names | map('urlize') | join", "names | map('wordwrap') | list", "nested | pprint",
+        "words[0] | urlize", "words[1] | urlize", "words[0] | wordwrap", "words[0] | title",
+        "words[2] | striptags", "words[0] | wordcount", "words[0] | urlencode", "words[3] | indent",
+        "words[0] | capitalize", "words[0] | list", "words[0] | forceescape", "words[0] | truncate",
+        "words[0] | replace('w', words[0])", "words[0].replace('w', words[0])",
+        "'' | center(1000000000)",
+        "numbers | join(words[0])", "words[0].join(names)", "words[3].expandtabs(1000)",
+        "'a'.ljust(1000000000)", "'%1000000000d' | format(1)", "'{:1000000000}'.format(1)",
+        "'{:{w}}'.format(1, w=1000000000)", "'%*d' | format(1000000000, 1)",
+        "[1] | batch(10000000)",
+    ],
+)  # fmt: skip
+def test_no_filter_runs_for_long_over_a_large_payload(source: str) -> None:
+    """A stranger may send 8 MiB: a harmless template fails over it, within the bound on CPU."""
+    values = {"numbers": NUMBERS, "words": WORDS, "names": NAMES, "nested": [{"a": NUMBERS}]}
+    sets = "".join(f"{{% set {name} = payload.{name} %}}" for name in values)
+    began = time.thread_time()
+    with contextlib.suppress(TemplateFailed):
+        render(sets + f"{{{{ ({source}) | string | length }}}}", **values)
+    assert time.thread_time() - began < 0.6
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ payload.large | tojson | length }}", "1000002"),
+        ("{{ payload.large | trim | length }}", "1000000"),
+        ("{{ payload.large[:100] | title | length }}", "100"),
+        ("{{ payload.large | default('none') | length }}", "1000000"),
+        ("{{ payload.list | map(attribute='n') | sort(reverse=true) | first }}", "499"),
+        ("{{ 'a-b'.replace('-', '+') }} {{ 'x' | center(5) }}|{{ '%05.1f' | format(2.5) }}",
+         "a+b   x  |002.5"),
+    ],
+)  # fmt: skip
+def test_bounds_do_not_stand_in_the_way(source: str, text: str) -> None:
+    """What is cheap takes a large payload, and what is dear an ordinary one."""
+    assert render(source, large="x" * 1_000_000, list=[{"n": n} for n in range(500)]) == text
 
 
 @pytest.mark.parametrize(
