@@ -50,6 +50,7 @@ TYPES = {
     421: "forbidden",
     422: "conflict",
     429: "limited",
+    431: "too_large",
     500: "internal",
     503: "unavailable",
     504: "timeout",

@@ -14,6 +14,8 @@ from producers.gateway import telemetry
 from producers.gateway.app import create_app
 from producers.gateway.caller import is_loopback
 from producers.gateway.census import CensusCollector
+from producers.gateway.head import bound_by
+from producers.hooks.hook import strangers
 
 
 def run(settings: Settings) -> int:
@@ -26,6 +28,8 @@ def run(settings: Settings) -> int:
     """
     server = Server(settings)
     check_private(settings)
+    for name, route in strangers(settings):
+        telemetry.log("hook_strange", hook=name, route=route)
     with listening(settings.gateway_host, settings.gateway_port) as listener:
         if settings.metrics_port:
             REGISTRY.register(CensusCollector(settings))
@@ -46,7 +50,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self.app,
-                http="httptools",
+                http=bound_by(settings.gateway_timeout),
                 ws="none",
                 log_config=None,
                 access_log=False,

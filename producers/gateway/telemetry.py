@@ -30,7 +30,14 @@ ACTIONS: dict[str, Action] = {
     ),
     "request_answered": Action("info", "request answered", ABOUT_REQUEST),
     "hook_refused": Action("warning", "a webhook's sender is not proved", ("hook", "reason")),
-    "hook_failed": Action("error", "a webhook does not fit its template", ("hook", "reason")),
+    "hook_failed": Action(
+        "error", "a webhook does not fit its template, or makes no valid job", ("hook", "reason")
+    ),
+    "hook_strange": Action(
+        "warning",
+        "a hook's route is not in these settings: workers must know it",
+        ("hook", "route"),
+    ),
     "queue_refused": Action(
         "error", "Redis refuses this gateway; see `penstock doctor`", (*ABOUT_REQUEST, "error")
     ),

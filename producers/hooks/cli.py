@@ -34,7 +34,14 @@ def test(name: str, payload: str, header: tuple[tuple[str, str], ...]) -> None:
         click.echo("the filter ignores this payload: nothing would be submitted", err=True)
     else:
         JobSpec.build(fields)
+        _warn_of_route(fields["route"])
         click.echo(encode(_shown(fields)))
+
+
+def _warn_of_route(route: str) -> None:
+    if route not in Settings.load().resolved_routes:
+        text = f"warning: these settings have no route {route!r}; only if workers have is it a job"
+        click.echo(text, err=True)
 
 
 def _submission(name: str, body: bytes, headers: dict[str, str]) -> dict[str, Any] | None:

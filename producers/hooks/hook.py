@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from pydantic import SecretStr
 
-from penstock.errors import ConfigurationError
+from penstock.errors import ConfigurationError, InvalidRequest
 from penstock.hook import Hook
+from penstock.job import JobSpec
 from penstock.mistake import Mistake, Place, dotted
 from penstock.settings import Settings, refusal
 from producers.hooks import signature
@@ -134,6 +135,24 @@ def _mistakes(name: str, hook: Hook, settings: Settings) -> Iterator[Mistake]:
             place = ("hooks", name, *place)
             remedy = f"correct it, and see: penstock hooks test {name}"
             yield settings.mistake(place, str(error), remedy)
+    try:
+        JobSpec.build(_skeleton(hook))
+    except InvalidRequest as error:
+        text = f"makes no valid job: {str(error).removeprefix('invalid request: ')}"
+        yield settings.mistake(("hooks", name, "request"), text, "correct it")
+
+
+def _skeleton(hook: Hook) -> dict[str, Any]:
+    """The job as far as no payload has a say in it."""
+    said = [{"role": message.role, "content": "..."} for message in hook.messages]
+    fields = {**hook.request, "messages": said, "tenant": hook.tenant, "route": hook.route}
+    return {**fields, **({"result_ttl": hook.result_ttl} if hook.result_ttl else {})}
+
+
+def strangers(settings: Settings) -> list[tuple[str, str]]:
+    """Each hook whose route these settings do not have, with that route: workers may know it."""
+    hooks, known = settings.hooks.items(), settings.resolved_routes
+    return [(name, hook.route) for name, hook in hooks if hook.route not in known]
 
 
 def _sources(hook: Hook) -> Iterator[tuple[Place, type[Template | Expression], str]]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from penstock import AsyncClient, AsyncJob, IdempotencyConflict
+from penstock import AsyncClient, AsyncJob, IdempotencyConflict, InvalidRequest, UnknownRoute
 from producers.gateway import answer, documents, telemetry
 from producers.gateway.caller import Queue
 from producers.gateway.problem import Problem
@@ -20,6 +20,11 @@ from producers.hooks.template import TemplateFailed
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
 OTHERS = (403, 421)
 """What only callers with or without an API key are answered with: a sender has none."""
+
+UNTOLD = (InvalidRequest, UnknownRoute)
+"""The hook's own mistakes, whose text is for its operator only."""
+
+_FAILED = "this hook makes no valid job of this; its operator finds the reason in the gateway's log"
 
 
 class Taken(BaseModel):
@@ -75,7 +80,13 @@ async def take(
     except TemplateFailed as reason:
         telemetry.log("hook_failed", hook=name, reason=str(reason))
         raise Problem(400, "template_failed", str(reason)) from None
-    return await _accept(queue, fields)
+    try:
+        return await _accept(queue, fields)
+    except InvalidRequest as reason:
+        if type(reason) not in UNTOLD:
+            raise
+        telemetry.log("hook_failed", hook=name, reason=str(reason))
+        raise Problem(400, "hook_failed", _FAILED) from None
 
 
 async def _accept(queue: AsyncClient, fields: dict[str, Any]) -> Response:

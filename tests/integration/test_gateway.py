@@ -350,6 +350,65 @@ def test_a_request_that_dawdles_is_refused(settings: Settings) -> None:
     assert b'"request_timeout"' in received
 
 
+def test_a_head_that_dawdles_is_refused(settings: Settings) -> None:
+    """A half head is a 408 after gateway_timeout, a second one too; silence is an end."""
+    hasty = settings.model_copy(update={"gateway_timeout": 0.5})
+    with GatewayThread(hasty) as gateway:
+        said = [b"GET /v1/jobs HTTP/1.1\r\nHost: 127", WHOLE + b"GET /v1/jo", b""]
+        slow = [socket.create_connection(gateway.address, timeout=10) for _ in said]
+        for connection, text in zip(slow, said, strict=True):
+            connection.sendall(text)
+        half, second, silent = [to_the_end(connection) for connection in slow]
+    assert half.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in half
+    assert second.startswith(b"HTTP/1.1 404 ")
+    assert b"HTTP/1.1 408 " in second
+    assert silent == b""
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b""])
+def test_a_head_that_is_large_is_refused(gateway: GatewayThread, end: bytes) -> None:
+    """Over 64 KiB of headers is a 431, whether they end or not, and the connection is closed."""
+    large = socket.create_connection(gateway.address, timeout=10)
+    large.sendall(HEAD + b"X: " + b"x" * 66_000 + end)
+    received = to_the_end(large)
+    assert received.startswith(b"HTTP/1.1 431 ")
+    assert b'"head_too_large"' in received
+    assert b"x-content-type-options: nosniff" in received
+
+
+def test_a_head_without_end_is_cut_off(gateway: GatewayThread) -> None:
+    """Who sends a header of 64 MiB does not get far."""
+    with socket.create_connection(gateway.address, timeout=10) as endless:
+        endless.sendall(HEAD)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            endless.sendall(b"X: " + b"x" * 64 * 1024 * 1024)
+
+
+def test_a_head_of_nearly_the_size_passes(api: httpx.Client) -> None:
+    """What is just within is taken, and the connection is used again."""
+    for _ in range(2):
+        assert api.get("/v1/jobs", headers={"x-large": "x" * 65_000}).status_code == 200
+
+
+def test_what_is_no_http_is_refused_in_our_own_words(gateway: GatewayThread) -> None:
+    """A 400 with the native body."""
+    stranger = socket.create_connection(gateway.address, timeout=10)
+    stranger.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    received = to_the_end(stranger)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b'"not_http"' in received
+
+
+HEAD = b"GET /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+WHOLE = b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
 def test_a_tenant_may_have_so_many_jobs_waiting(api: httpx.Client, store: Store) -> None:
     """max_waiting counts what waits, delayed ones too; what runs or is over makes room."""
     settings = Settings.load()

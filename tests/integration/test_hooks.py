@@ -40,6 +40,7 @@ HOOKS: dict[str, Any] = {
         "answer": {"webhook": {"url": "https://example.com/a", "secret_env": "HOOK_SECRET"}},
     },
 }  # fmt: skip
+LOST = {**BASE, "verify": "github", "route": "nowhere"}
 PAYLOAD = {"action": "opened", "title": "It broke", "room": 7, "id": "evt_1", "event_id": "Ev1"}
 BODY = json.dumps(PAYLOAD).encode()
 
@@ -48,7 +49,9 @@ BODY = json.dumps(PAYLOAD).encode()
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """With hooks of every kind."""
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    return Settings.load(redis_url=settings.redis_url, state_dir=settings.state_dir, hooks=HOOKS)
+    return Settings.load(
+        redis_url=settings.redis_url, state_dir=settings.state_dir, hooks={**HOOKS, "lost": LOST}
+    )
 
 
 @pytest.fixture
@@ -78,6 +81,7 @@ def signed(hook: str, body: bytes = BODY, id_: str = "msg_1", at: float | None =
             "x-slack-request-timestamp": str(now),
             "x-slack-signature": f"v0={digest(f'v0:{now}:'.encode() + body)}",
         },
+        "lost": {"x-hub-signature-256": f"sha256={digest(body)}"},
         "stripe": {"stripe-signature": f"t={now},v1={digest(f'{now}.'.encode() + body)}"},
         "token": {"authorization": f"Bearer {SECRET}", "x-delivery": id_},
     }[hook]  # fmt: skip
@@ -222,6 +226,20 @@ def test_what_the_filter_ignores_is_200_and_no_job(door: httpx.Client, client: C
     assert jobs(client) == []
 
 
+def test_a_hook_whose_route_nobody_has_is_400_and_told_in_the_log(
+    door: httpx.Client, client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The sender learns no name of ours; the operator which hook it is, and why."""
+    answer = send(door, "lost")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "hook_failed")
+    assert "nowhere" not in answer.text
+    assert "default" not in answer.text
+    line = next(line for line in capfd.readouterr().out.splitlines() if "hook_failed" in line)
+    assert "nowhere" in line
+    assert "lost" in line
+    assert jobs(client) == []
+
+
 def test_slack_hears_its_challenge(door: httpx.Client) -> None:
     """A signed `url_verification` is answered with what it asks for, an unsigned one is not."""
     body = json.dumps({"type": "url_verification", "challenge": "3eZbrw1a"}).encode()
@@ -251,6 +269,7 @@ def test_an_unknown_hook_and_a_large_body_are_refused(door: httpx.Client) -> Non
         ({"secret_env": "NOT_SET"}, "NOT_SET is not set; it holds the secret of a [hooks] table"),
         ({"verify": "nobody"}, "hooks.h.verify: "),
         ({"request": {"messages": []}}, "hooks.h.request: holds messages: "),
+        ({"request": {"n": 0}}, "hooks.h.request: makes no valid job: n: must be 1 or more"),
         ({"nonsense": 1}, "hooks.h.nonsense: there is no such setting"),
         (
             {"answer": {"webhook": {"url": "https://a.example", "secret_env": "NOT_SET"}}},
