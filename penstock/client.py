@@ -275,6 +275,10 @@ class Client:
         """
         return _overview(_checked(self.store.run_all(_asked_of(before))))
 
+    def models(self) -> dict[str, str]:
+        """The model of each route that a worker has ever served or that was applied."""
+        return self.store.run(commands.models())
+
     def workers(self) -> Sequence[WorkerRecord]:
         """The worker processes that are there, by name."""
         return self.store.run(attendance.muster())
@@ -482,6 +486,10 @@ class AsyncClient:
     async def overview(self, before: Overview | None = None) -> Overview:
         """See Client.overview."""
         return _overview(_checked(await self.store.run_all(_asked_of(before))))
+
+    async def models(self) -> dict[str, str]:
+        """See Client.models."""
+        return await self.store.run(commands.models())
 
     async def workers(self) -> Sequence[WorkerRecord]:
         """See Client.workers."""

@@ -550,6 +550,16 @@ def survey(route: str, tenants: int = 5) -> Command[Survey | None]:
     return Command(load("survey"), [], [route, tenants, COUNTED], partial(read_survey, route))
 
 
+def models() -> Command[dict[str, str]]:
+    """The model of each route that workers have published."""
+
+    def parse(reply: list[bytes]) -> dict[str, str]:
+        texts = [part.decode() for part in reply]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    return Command(load("models"), [], [], parse)
+
+
 def census(tenants: int = LOOKED_AT) -> Command[Census]:
     """What waits, and what so many tenants have used today."""
     return Command(load("census"), [], [tenants], read_census)

@@ -20,10 +20,10 @@ from penstock.agreement import Agreement
 from penstock.mistake import in_words
 from penstock.trace import tracer_of
 from producers.gateway import answer, documents, jobs
-from producers.gateway.door import Door
+from producers.gateway.door import JOB_HEADER, Door
 from producers.gateway.openai import fields
 from producers.gateway.openai import routes as openai_routes
-from producers.gateway.openai.exchange import JOB_HEADER
+from producers.gateway.openai.offer import Offer
 from producers.gateway.problem import Problem, problem_of
 from producers.hooks import hook
 from producers.hooks import routes as hook_routes
@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
+    app.state.offer = Offer()
     app.state.hooks = hook.compiled(settings)
     app.include_router(jobs.router)
     app.include_router(openai_routes.router)

@@ -24,6 +24,8 @@ HEADERS = [
 ]
 """On every answer; see https://owasp.org/www-project-secure-headers/ for an API's."""
 
+JOB_HEADER = "x-penstock-job"
+
 
 class Door:
     """The outermost middleware."""
@@ -94,7 +96,7 @@ class Passage:
             if not self._is_refused:
                 self.clock.reschedule(None)
             self._status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *HEADERS]
+            message["headers"] = [*message.get("headers", ()), *HEADERS, *self._job()]
             self._count()
             self._span.replied(self._status, getattr(self._scope.get("route"), "path", None))
         await self._send(message)
@@ -106,6 +108,11 @@ class Passage:
         self._is_refused = True
         response = answer.of_problem(self._scope["path"], problem)
         await response(self._scope, self._receive, self.send)
+
+    def _job(self) -> list[tuple[bytes, bytes]]:
+        """The header that names the job that the request has led to, whatever came after that."""
+        job = self._scope["state"].get("job")
+        return [(JOB_HEADER.encode(), job.encode())] if job else []
 
     def _count(self) -> None:
         method, path, seconds = self._scope["method"], self._path(), time.monotonic() - self._began

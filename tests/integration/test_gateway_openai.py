@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import Any
 
@@ -10,13 +11,15 @@ import httpx
 import openai
 import pytest
 
-from penstock import Client, JobState, commands
+from penstock import Client, JobState, Settings, commands
 from penstock.access import Scope
 from penstock.store import Store
+from producers.gateway.openai import offer
 from producers.gateway.openai.routes import router
 from tests.acceptance.openai_stand import MODEL
 from tests.gateways import GatewayThread, http, make_key
 from tests.integration.feeds import MESSAGES, Speaker
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -41,6 +44,39 @@ def test_a_job_belongs_to_the_keys_tenant(api: openai.OpenAI, client: Client) ->
     response = api.responses.create(**QUESTION)
     (record,) = client.list("mine")
     assert response.id.removeprefix("resp_") == record.id.removeprefix("job_")
+
+
+def test_an_answer_names_its_job_though_the_gateway_stops(
+    settings: Settings, client: Client
+) -> None:
+    """Whoever waits is sent away with 503, and the id of the job that there is by now."""
+    body = {"model": "m", "messages": MESSAGES}
+    with (
+        GatewayThread(settings) as stopping,
+        http(stopping.url) as api,
+        ThreadPoolExecutor(1) as asker,
+    ):
+        asking = asker.submit(api.post, "/v1/chat/completions", json=body)
+        (record,) = until(lambda: list(client.list()))
+        stopping.server.should_exit = True
+        answer = asking.result(10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "gateway_stops")
+    assert answer.headers["x-penstock-job"] == record.id
+
+
+def test_a_route_that_is_published_later_is_found(
+    api: openai.OpenAI, client: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is listed and leads to it, though the gateway's settings do not have it."""
+    monkeypatch.setattr(offer, "PERIOD", 0.0)
+    assert api.responses.create(**{**QUESTION, "model": "newcomer"})  # default's to know
+    routes = {"later": {"model": "newcomer"}}
+    Client(Settings.load(redis_url=client.settings.redis_url, routes=routes)).apply()
+    (model,) = [model for model in api.models.list() if model.id == "newcomer"]
+    assert model.to_dict()["routes"] == ["later"]
+    assert api.models.retrieve("newcomer").id == "newcomer"
+    api.responses.create(**{**QUESTION, "model": "newcomer"})
+    assert [record.route for record in client.list("mine")] == ["later", "default"]
 
 
 def test_foreign_and_unknown_responses_look_alike(

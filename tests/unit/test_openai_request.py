@@ -20,6 +20,9 @@ SETTINGS = Settings(
 )
 
 
+MODELS = {name: route.model for name, route in SETTINGS.resolved_routes.items()}
+
+
 def chat(**body: Any) -> dict[str, Any]:
     """The job of a Responses request."""
     asked, options = request.read({"input": "Hi", **body})
@@ -100,13 +103,13 @@ def test_a_model_leads_to_its_route(
     asked: dict[str, Any], route: str | None, model: str | None
 ) -> None:
     """By a route's model, then by its name; the default route's upstream knows others."""
-    job = fields.with_route(asked, SETTINGS)
+    job = fields.with_route(asked, MODELS)
     assert (job.get("route"), job.get("model")) == (route, model)
 
 
 def test_each_model_is_listed_once() -> None:
     """With the routes that lead to it."""
-    listed = {model["id"]: model["routes"] for model in models.listed(SETTINGS)}
+    listed = {model["id"]: model["routes"] for model in models.listed(MODELS)}
     assert listed == {"large": ["default", "same"], "small": ["fast"]}
 
 
@@ -216,3 +219,23 @@ def test_metadata_that_looks_like_ours_does_no_harm() -> None:
     """Whoever writes nonsense at our key is shown a response that says less."""
     job = {"messages": MESSAGES, "metadata": {request.MARK: encode([1]).decode()}}
     assert response.of_record(record(job), SETTINGS)["background"] is False
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"response_format": {"foo": 1}}, {"response_format": "json"}, {"response_format": {}},
+        {"response_format": {"type": "json_schema", "json_schema": None}},
+        {"tools": "abc"}, {"tools": [{"type": "function"}]}, {"tools": [5]}, {"tools": {"a": 1}},
+        {"tools": [{"type": "function", "function": "look"}]}, {"tool_choice": 5},
+        {"tool_choice": {"function": "x"}}, {"tool_choice": {"function": {}}},
+        {"tool_choice": None},
+        {"metadata": {"penstock_response": "{"}}, {"messages": [{"role": "odd"}]},
+    ],
+)  # fmt: skip
+def test_any_job_can_be_read_as_a_response(odd: dict[str, Any]) -> None:
+    """What is not of the expected shape in a job's body counts as not said."""
+    read = response.of_record(record({"messages": MESSAGES, **odd}), SETTINGS)
+    assert isinstance(read["text"]["format"]["type"], str)
+    assert all(tool["type"] == "function" for tool in read["tools"])
+    assert isinstance(read["tool_choice"], str | dict)

@@ -24,8 +24,8 @@ async def whole(exchange: Exchange) -> Response:
     """The completion, or how the job failed."""
     event = await exchange.end()
     if event.type == EventType.COMPLETED:
-        return answer.json(chunks.completion(event.job, event.data), headers=exchange.headers)
-    return refused(errors.of_event(event), exchange.headers)
+        return answer.json(chunks.completion(event.job, event.data))
+    return refused(errors.of_event(event))
 
 
 async def streamed(exchange: Exchange, *, usage: bool, buffer: bool) -> Response:
@@ -43,11 +43,11 @@ async def streamed(exchange: Exchange, *, usage: bool, buffer: bool) -> Response
         first = await exchange.attended(rest.next(OPENING))
         if isinstance(first, Failure):
             await rest.close()
-            return refused(first, exchange.headers)
+            return refused(first)
     except BaseException:
         await rest.close()
         raise
-    return Live(first, rest, _written, exchange.leave, exchange.headers)
+    return Live(first, rest, _written, exchange.leave)
 
 
 async def _words(

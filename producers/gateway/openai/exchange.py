@@ -21,8 +21,6 @@ from producers.gateway.openai.waiting import ClientGone, unless_gone
 
 T = TypeVar("T")
 
-JOB_HEADER = "x-penstock-job"
-
 DISCONNECTED = "its client reads no more"
 
 GONE = 499
@@ -38,15 +36,12 @@ class Exchange:
         job: what it led to.
         cancels: whether a client that leaves takes its job with it.
 
-    Attributes:
-        headers: of every answer.
     """
 
     def __init__(
         self, queue: AsyncClient, request: Request, job: AsyncJob, *, cancels: bool
     ) -> None:
         self.job = job
-        self.headers = {JOB_HEADER: job.id}
         self._queue, self._request, self._cancels = queue, request, cancels
 
     async def end(self) -> Event:
@@ -105,22 +100,23 @@ async def begin(
     """
     named = job.get("tenant", caller.tenant)
     tenant = None if named is None else caller.tenant_of(named)  # null is no name: it is refused
-    asked = {**with_route(job, queue.settings), "tenant": tenant}
+    asked = {**with_route(job, await request.app.state.offer.models(queue)), "tenant": tenant}
     (handle,) = await queue.submit_many([asked])
+    request.state.job = handle.id  # for door.py, which names it on whatever the answer will be
     request.state.passage.allow(MAX_SECONDS)  # until the answer begins
     default = "continue" if asked.get("idempotency_key") else default
     cancels = (handling.on_disconnect or default) == "cancel"
     return Exchange(queue, request, handle, cancels=cancels)
 
 
-def refused(failure: Failure, headers: dict[str, str]) -> Response:
+def refused(failure: Failure) -> Response:
     """A failure as the answer.
 
     OpenAI's clients send a request again on 409, 429 and 5xx. What Penstock has tried as often as
     it may is not to be tried again by that.
     """
-    more = {"x-should-retry": "false"} if failure.settled else {}
-    return answer.json(errors.body(failure), failure.status, {**headers, **more})
+    headers = {"x-should-retry": "false"} if failure.settled else {}
+    return answer.json(errors.body(failure), failure.status, headers)
 
 
 def gone() -> Response:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from penstock.errors import InvalidRequest
 from penstock.job import OPTION_NAMES
-from penstock.settings import Settings
 
 PREFIX = "x-penstock-"
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -112,18 +111,22 @@ def read_handling(headers: Mapping[str, str]) -> Handling:
     return Handling(said["on-disconnect"], said["restart"])
 
 
-def with_route(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def with_route(job: dict[str, Any], models: Mapping[str, str]) -> dict[str, Any]:
     """The job with the route that its model stands for, where it names none itself.
+
+    Args:
+        job: body fields and options.
+        models: by route, the default one's first.
 
     A model is looked for among the routes' models, then among their names. Any other is the
     default route's upstream's to know.
     """
-    model, routes = job.get("model"), settings.resolved_routes
+    model = job.get("model")
     if not isinstance(model, str) or job.get("route") is not None:
         return job
-    for name, route in routes.items():
-        if route.model == model:
+    for name, known in models.items():
+        if known == model:
             return {**job, "route": name}
-    if model in routes:
+    if model in models:
         return {**{k: v for k, v in job.items() if k != "model"}, "route": model}
     return job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from starlette.responses import Response
@@ -28,7 +28,6 @@ class Live(Response, Generic[T]):
         rest: the words after it; closed in any case.
         written: a word's bytes.
         left: what to do when the client leaves before the end.
-        headers: of the answer.
     """
 
     media_type = "text/event-stream"
@@ -39,9 +38,8 @@ class Live(Response, Generic[T]):
         rest: Ahead[T],
         written: Callable[[T], bytes],
         left: Callable[[], Awaitable[None]],
-        headers: Mapping[str, str],
     ) -> None:
-        super().__init__(headers={**stream.HEADERS, **headers})
+        super().__init__(headers=stream.HEADERS)
         del self.headers["content-length"]
         self._first, self._rest, self._written, self._left = first, rest, written, left
 

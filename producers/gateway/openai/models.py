@@ -1,20 +1,22 @@
-"""The models that can be asked for: those of the routes. Pure."""
+"""The models that can be asked for, as OpenAI's API lists them. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from penstock.settings import Settings
 
-
-def listed(settings: Settings) -> list[dict[str, Any]]:
+def listed(models: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each model once, as OpenAI's `model` object, with the routes that lead to it.
+
+    Args:
+        models: by route.
 
     `created` is 0: nobody knows when a model began.
     """
     routes: dict[str, list[str]] = {}
-    for name, route in settings.resolved_routes.items():
-        routes.setdefault(route.model, []).append(name)
+    for name, model in models.items():
+        routes.setdefault(model, []).append(name)
     return [
         {"id": id_, "object": "model", "created": 0, "owned_by": "penstock", "routes": names}
         for id_, names in routes.items()

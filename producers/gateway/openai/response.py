@@ -64,7 +64,7 @@ def skeleton(record: JobRecord, settings: Settings) -> dict[str, Any]:
         "completed_at": None,
         "error": None,
         "incomplete_details": None,
-        "instructions": messages[0]["content"] if mark.instructed else None,
+        "instructions": messages[0].get("content") if mark.instructed else None,
         "max_output_tokens": asked.get("max_tokens"),
         "model": record.model or _model_of(record.route, settings),
         "output": [],
@@ -75,7 +75,7 @@ def skeleton(record: JobRecord, settings: Settings) -> dict[str, Any]:
         "temperature": None,
         "text": _text(asked),
         "tool_choice": _choice(asked.get("tool_choice", "auto")),
-        "tools": [{"type": "function", **tool["function"]} for tool in _functions(asked)],
+        "tools": [{"type": "function", **function} for function in _functions(asked)],
         "top_p": None,
         "truncation": "disabled",
         "usage": None,
@@ -213,19 +213,27 @@ def _model_of(route: str, settings: Settings) -> str:
     return known.model if known else ""
 
 
+def _object(value: Any) -> dict[str, Any]:
+    """A part of the body as it should be: only the upstream knows whether it may be otherwise."""
+    return value if isinstance(value, dict) else {}
+
+
 def _functions(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    return [tool for tool in asked.get("tools") or [] if tool.get("type") == "function"]
+    tools = asked.get("tools")
+    given = [_object(tool) for tool in tools] if isinstance(tools, list) else []
+    return [_object(tool.get("function")) for tool in given if tool.get("type") == "function"]
 
 
 def _choice(choice: Any) -> Any:
-    if isinstance(choice, str) or "function" not in choice:
+    if isinstance(choice, str):
         return choice
-    return {"type": "function", "name": choice["function"]["name"]}
+    name = _object(_object(choice).get("function")).get("name")
+    return {"type": "function", "name": name} if name else _object(choice) or "auto"
 
 
 def _text(asked: dict[str, Any]) -> dict[str, Any]:
-    given = asked.get("response_format") or {"type": "text"}
-    text = {"format": {"type": given["type"], **given.get("json_schema", {})}}
+    given = _object(asked.get("response_format"))
+    text = {"format": {"type": given.get("type", "text"), **_object(given.get("json_schema"))}}
     return {**text, "verbosity": asked["verbosity"]} if "verbosity" in asked else text
 
 

@@ -31,14 +31,13 @@ async def whole(exchange: Exchange, queue: AsyncClient) -> Response:
     """The Response at its end, or how its job failed."""
     event = await exchange.end()
     if event.type in (JobState.FAILED, JobState.EXPIRED):
-        return refused(errors.of_event(event), exchange.headers)
+        return refused(errors.of_event(event))
     return shown(await exchange.job.record(), queue)
 
 
 def shown(record: JobRecord, queue: AsyncClient) -> Response:
     """The Response as it stands."""
-    headers = {"x-penstock-job": record.id}
-    return answer.json(response.of_record(record, queue.settings), headers=headers)
+    return answer.json(response.of_record(record, queue.settings))
 
 
 def streamed(
@@ -61,7 +60,7 @@ def streamed(
     sequence = Sequence(response.skeleton(record, queue.settings), record.id)
     delivery = Delivery[dict[str, Any]](buffer=buffer, attempt=valid_from(record))
     events = _events(queue.job(record.id), Reader(sequence, delivery, after), delivery)
-    return Live(None, Ahead(events), _written, left, {"x-penstock-job": record.id})
+    return Live(None, Ahead(events), _written, left)
 
 
 async def cancelled(record: JobRecord, queue: AsyncClient) -> JobRecord:

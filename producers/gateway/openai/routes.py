@@ -65,15 +65,15 @@ async def create_completion(caller: Submitter, queue: Queue, http: Request, body
 
 
 @router.get("/v1/models", response_class=Response, responses=documents.MODELS)
-async def list_models(caller: Reader, queue: Queue) -> Response:
+async def list_models(caller: Reader, queue: Queue, http: Request) -> Response:
     """List the models that can be asked: those of the routes."""
-    return answer.json({"object": "list", "data": models.listed(queue.settings)})
+    return answer.json({"object": "list", "data": await _models(http, queue)})
 
 
 @router.get("/v1/models/{id:path}", response_class=Response, responses=documents.MODEL)
-async def show_model(caller: Reader, queue: Queue, id_: ModelId) -> Response:
+async def show_model(caller: Reader, queue: Queue, http: Request, id_: ModelId) -> Response:
     """Show one of the models."""
-    for model in models.listed(queue.settings):
+    for model in await _models(http, queue):
         if model["id"] == id_:
             return answer.json(model)
     raise Problem(404, "model_not_found", f"there is no model {id_!r}; /v1/models lists them")
@@ -128,6 +128,7 @@ async def show_response(
     for name in http.query_params.keys() - {"stream", "starting_after"}:
         raise InvalidRequest(f"{name}: is not supported")
     record = await owned(caller, queue, id_)
+    http.state.job = record.id
     if not stream:
         return responses.shown(record, queue)
     buffer = fields.read_handling(http.headers).buffer
@@ -139,9 +140,10 @@ async def show_response(
     response_class=Response,
     responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413)},
 )
-async def cancel_response(caller: Canceller, queue: Queue, id_: Id) -> Response:
+async def cancel_response(caller: Canceller, queue: Queue, http: Request, id_: Id) -> Response:
     """Stop a response; one that has ended stays as it is."""
     record = await owned(caller, queue, id_)
+    http.state.job = record.id
     return responses.shown(await responses.cancelled(record, queue), queue)
 
 
@@ -155,6 +157,10 @@ async def erase_response(caller: Canceller, queue: Queue, id_: Id) -> Response:
     await check_owner(caller, queue, response.job_id(id_))
     await queue.erase(response.job_id(id_))
     return answer.json({"id": id_, "object": "response", "deleted": True})
+
+
+async def _models(http: Request, queue: AsyncClient) -> list[dict[str, Any]]:
+    return models.listed(await http.app.state.offer.models(queue))
 
 
 def check_answer(caller: Caller, what: str) -> None:
