@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -88,16 +88,17 @@ class _Seat:
         """Whether there is something to take at once."""
         return bool(self.queue)
 
-    def put(self, event: SharedEvent) -> None:
-        """Offer an event."""
+    def put(self, event: SharedEvent) -> bool:
+        """Offer an event; whether the reader falls behind by it."""
         if self.is_behind:
-            return
+            return False
         if len(self.queue) >= DEPTH:
             self.queue.clear()
             self.is_behind = True
         else:
             self.queue.append(event)
         self.wake()
+        return self.is_behind
 
     def disturb(self, trouble: StoreUnavailable | Dismissed) -> None:
         """Make the reader's next listening fail."""
@@ -159,9 +160,14 @@ class _Seat:
 
 
 class Fanout:
-    """The one connection, and who listens on it. Belongs to one event loop."""
+    """The one connection, and who listens on it. Belongs to one event loop.
+
+    Attributes:
+        on_behind: called when a reader has fallen behind, for whoever counts.
+    """
 
     def __init__(self, store: AsyncStore) -> None:
+        self.on_behind: Callable[[], object] = bool
         self._store = store
         self._seats: dict[bytes, set[_Seat]] = {}
         self._asked: deque[asyncio.Future[None]] = deque()
@@ -295,7 +301,8 @@ class Fanout:
         with suppress(msgspec.DecodeError, ValueError):  # not ours; a gap is noticed by the ids
             event = SharedEvent.of(content)
             for seat in self._seats.get(channel, ()):
-                seat.put(event)
+                if seat.put(event):
+                    self.on_behind()
 
     def _confirm(self) -> None:
         """The oldest SUBSCRIBE is confirmed: they are in the order in which they were sent."""

@@ -20,7 +20,7 @@ from penstock import Settings, access
 from penstock.access import Scope
 from penstock.store import Store
 from producers.gateway import jobs
-from producers.gateway.server import Server
+from producers.gateway.server import Server, listening
 from tests.processes import free_port
 from tests.waiting import until
 
@@ -29,7 +29,7 @@ class GatewayThread:
     """A real uvicorn in a thread, on a port of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = listening("127.0.0.1", 0)
         self.address: tuple[str, int] = self.listener.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
         self.server = Server(settings)

@@ -1,16 +1,18 @@
 """Readers of event streams, as cheap as they can be: they must not be what is measured.
 
-    python -m ops.bench.readers PORT STALLED PATH...
+    python -m ops.bench.readers PORT STALLED APART PATH...
 
 opens a stream for each path, says `reading` once every reader has its first event, and in the end
-prints one JSON object: see Tally. The first STALLED readers stop reading then, until all others
-have come to their end.
+prints one JSON object: see Tally. The first APART readers are not timed, and their sockets hold as
+little as they can. The first STALLED of them stop reading then, until all others have come to their
+end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 import time
 from array import array
@@ -32,7 +34,7 @@ class Tally(msgspec.Struct):
         events: of all readers.
         missing: ids that were passed over, and events behind the terminal one; 0 is right.
         ended: readers that got a terminal event.
-        p50, p99, worst: milliseconds from Redis's clock to a reader that did not stall.
+        p50, p99, worst: milliseconds from Redis's clock to a reader that is timed.
     """
 
     events: int
@@ -48,8 +50,8 @@ class Reader(asyncio.Protocol):
 
     delays = array("d")
 
-    def __init__(self, path: str, stalls: bool) -> None:
-        self.path, self.stalls = path, stalls
+    def __init__(self, path: str, is_timed: bool) -> None:
+        self.path, self.is_timed = path, is_timed
         self.begun, self.ended = asyncio.Event(), asyncio.Event()
         self.events = self.missing = 0
         self._attempt = self._n = 0
@@ -68,7 +70,7 @@ class Reader(asyncio.Protocol):
             return
         for attempt, n, kind, moment in EVENT.findall(whole):
             self._take(int(attempt), int(n), kind)
-            if not self.stalls:
+            if self.is_timed:
                 self.delays.append(now - float(moment))
         self.begun.set()
 
@@ -85,12 +87,11 @@ class Reader(asyncio.Protocol):
         self.ended.set()
 
 
-async def read(port: int, stalled: int, paths: list[str]) -> Tally:
+async def read(port: int, stalled: int, apart: int, paths: list[str]) -> Tally:
     """Read every stream to its end."""
-    loop = asyncio.get_running_loop()
-    readers = [Reader(path, number < stalled) for number, path in enumerate(paths)]
+    readers = [Reader(path, number >= apart) for number, path in enumerate(paths)]
     for reader in readers:
-        await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", port)  # type: ignore[misc]
+        await connect(reader, port)
     await asyncio.wait_for(asyncio.gather(*(r.begun.wait() for r in readers)), PATIENCE)
     del Reader.delays[:]
     for reader in readers[:stalled]:
@@ -111,10 +112,21 @@ async def read(port: int, stalled: int, paths: list[str]) -> Tally:
     )
 
 
+async def connect(reader: Reader, port: int) -> None:
+    """Open a reader's connection: of those that are not timed with the smallest buffer there is."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket()
+    connection.setblocking(False)
+    if not reader.is_timed:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await loop.sock_connect(connection, ("127.0.0.1", port))
+    await loop.create_connection(lambda: reader, sock=connection)
+
+
 def main() -> None:
     """Read, and tell."""
-    port, stalled, *paths = sys.argv[1:]
-    tally = uvloop.run(read(int(port), int(stalled), paths))
+    port, stalled, apart, *paths = sys.argv[1:]
+    tally = uvloop.run(read(int(port), int(stalled), int(apart), paths))
     print(msgspec.json.encode(tally).decode(), flush=True)
 
 

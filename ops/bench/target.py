@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from ops.bench import gateway
 from ops.bench.adaptive import BUSY_AT_MOST
 from ops.bench.admission import ONE
 from ops.bench.cpu import RATE
@@ -61,6 +62,16 @@ FIXED = (
             Target("adaptive", name, "high: back after, s", "at most", 30),
         )
     ),
+    *(
+        target
+        for name in ("0 of 2000 stalled", "50 of 2000 stalled")
+        for target in (
+            Target("gateway", name, "missing", "at most", 0),
+            Target("gateway", name, "ended", "at least", 2000),
+        )
+    ),
+    Target("gateway", "50 of 2000 stalled", "fell behind", "at least", 50),
+    Target("gateway", "50 of 2000 stalled", gateway.RATIO, "at most", 1.2),
     Target("fairness", "small beside large", "in service times", "at most", 2),
     Target("fairness", "weights 1:2:4", "off, %", "at most", 3),
     Target("fairness", "one job each", "overtaken", "at most", 0),

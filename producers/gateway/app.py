@@ -19,7 +19,7 @@ from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, S
 from penstock.agreement import Agreement
 from penstock.mistake import in_words
 from penstock.trace import tracer_of
-from producers.gateway import answer, documents, jobs
+from producers.gateway import answer, documents, jobs, telemetry
 from producers.gateway.door import JOB_HEADER, Door
 from producers.gateway.openai import fields
 from producers.gateway.openai import routes as openai_routes
@@ -47,8 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(settings, shared=True, tracer=tracer) as app.state.client:
-            agreement = Agreement(app.state.client.store)
+        async with AsyncClient(settings, shared=True, tracer=tracer) as client:
+            assert client.fanout  # noqa: S101 - it shares one
+            client.fanout.on_behind = telemetry.BEHIND.inc
+            app.state.client = client
+            agreement = Agreement(client.store)
             agreeing = asyncio.create_task(agreement.keep())
             yield
             agreeing.cancel()

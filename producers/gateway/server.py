@@ -17,6 +17,10 @@ from producers.gateway.census import CensusCollector
 from producers.gateway.head import bound_by
 from producers.hooks.hook import strangers
 
+SEND_BUFFER = 64 * 1024
+"""Bytes that the kernel keeps for a connection whose other end does not read; Linux doubles it, and
+left to itself goes on to megabytes, for each reader that stalls."""
+
 
 def run(settings: Settings) -> int:
     """Serve until a signal; the exit status.
@@ -87,11 +91,13 @@ def listening(host: str, port: int) -> socket.socket:
     """A listening socket; raises ConfigurationError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {error.strerror}. Choose another with --port"
         ) from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return listener
 
 
 def _serve_metrics(port: int) -> None:

@@ -66,4 +66,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30, 300),
 )  # fmt: skip
 READERS = Gauge("penstock_gateway_readers", "Event streams of this process now.")
+BEHIND = Counter(
+    "penstock_gateway_readers_behind_total", "Times a reader fell behind, to read the Stream."
+)
 EVENTS = Counter("penstock_gateway_events_total", "Events sent to readers.")

@@ -56,6 +56,8 @@ def test_readers_of_a_gateway_miss_nothing() -> None:
     for result in results:
         assert result.figures["missing"] == 0
         assert result.figures["ended"] == gateway.QUICK.readers
+    brisk, stalled = (result.figures["fell behind"] for result in results)
+    assert (brisk, stalled) == (0, gateway.QUICK.stalled)
 
 
 LONG = [limits, adaptive, fairness, scaling, tracing]

@@ -15,6 +15,7 @@ from penstock import Client, Settings
 from penstock.commands import register
 from penstock.settings import RouteOverrides, Tenant
 from penstock.store import Store
+from producers.gateway import telemetry
 from producers.gateway.stream import HEARTBEAT
 from tests.gateways import GatewayThread, http
 from tests.integration.feeds import MESSAGES, Speaker
@@ -407,6 +408,32 @@ WHOLE = b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 def to_the_end(connection: socket.socket) -> bytes:
     with connection:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_a_reader_that_stalls_catches_up_and_loses_nothing(
+    gateway: GatewayThread, client: Client, registered: None
+) -> None:
+    """Its socket is full, it falls behind, and what it missed comes from the Stream, in order."""
+    job = client.submit(MESSAGES)
+    speaker = Speaker(client, job)
+    behind = telemetry.BEHIND._value.get()
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.settimeout(10)
+        stalled.connect(gateway.address)
+        stalled.sendall(
+            b"GET /v1/jobs/%s/events HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n" % job.id.encode()
+        )
+        received = stalled.recv(1)
+        said = 0
+        while telemetry.BEHIND._value.get() == behind:
+            assert (said := said + 50) < 5000, "no socket is so large"
+            speaker.say(*["x" * 4096] * 50)
+        speaker.finish()
+        received += b"".join(iter(lambda: stalled.recv(1024 * 1024), b""))
+    cursors = [id_.decode() for id_ in re.findall(rb"^id: (.*)$", received, re.MULTILINE)]
+    assert cursors == ["0-1", *(f"1-{n}" for n in range(1, said + 3))]
+    assert received.count(b"x" * 4096) == said
 
 
 def test_a_tenant_may_have_so_many_jobs_waiting(api: httpx.Client, store: Store) -> None:
