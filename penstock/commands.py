@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from penstock import keys, limits
+from penstock.address import without_credentials
 from penstock.census import LOOKED_AT, Census, read_census
 from penstock.errors import (
     BudgetSpent,
@@ -30,7 +31,7 @@ from penstock.events import encode
 from penstock.job import RECORD_VERSION, JobSpec
 from penstock.publication import Publication
 from penstock.scripts import Script, load
-from penstock.settings import Route, Settings, Tenant, without_credentials
+from penstock.settings import Route, Settings, Tenant
 from penstock.state import JobState
 from penstock.survey import COUNTED, Survey, read_survey
 from penstock.trace import Carrier

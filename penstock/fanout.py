@@ -15,11 +15,10 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+import redis
 
 from penstock import keys
+from penstock.connection import COMMAND_TIMEOUT
 from penstock.errors import Dismissed, StoreError, StoreUnavailable
 from penstock.events import START, Cursor, Event, decode
 from penstock.feed import (
@@ -32,10 +31,9 @@ from penstock.feed import (
     Subscribe,
     advance,
     ask,
-    channel_options,
     reading,
 )
-from penstock.store import COMMAND_TIMEOUT, AsyncStore, mapped_errors
+from penstock.store import AsyncStore, mapped_errors
 
 DEPTH = 256
 """Events a reader may be behind before it reads the Stream: 13 s of a job at 20 a second. They are
@@ -264,11 +262,8 @@ class Fanout:
     async def _connected(self) -> Any:
         async with self._opening:
             if self._connection is None:
-                options = channel_options(self._store.url, Retry(NoBackoff(), 0))
-                pool: Any = redis.asyncio.ConnectionPool.from_url(
-                    self._store.url, protocol=2, **options
-                )
-                connection = pool.make_connection()
+                client: Any = self._store.server.async_channel(protocol=2)
+                connection = client.connection_pool.make_connection()
                 await connection.connect()
                 self._connection = connection
                 self._start(self._hear(connection))
@@ -280,7 +275,8 @@ class Fanout:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, connection: Any, *command: Any) -> None:
-        if connection is not self._connection:  # or redis-py would open it again, unheard
+        whole = connection is self._connection and connection.is_connected
+        if not whole:  # redis-py would open it again, unheard
             raise redis.ConnectionError("the channel has broken")
         await connection.send_command(*command)
 

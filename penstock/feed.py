@@ -14,23 +14,14 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import redis
-import redis.asyncio
-import redis.asyncio.retry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from penstock import keys
 from penstock.commands import not_found
+from penstock.connection import COMMAND_TIMEOUT
 from penstock.errors import StoreUnavailable
 from penstock.events import START, Cursor, Event, decode
 from penstock.state import TERMINAL
-from penstock.store import (
-    COMMAND_TIMEOUT,
-    AsyncStore,
-    Store,
-    connection_options,
-    mapped_errors,
-)
+from penstock.store import AsyncStore, Store, mapped_errors
 
 PAGE = 500
 """Stream entries read at a time."""
@@ -185,11 +176,6 @@ def ask(pipeline: Any, job: str, after: Cursor) -> Any:
     return pipeline
 
 
-def channel_options(url: str, retry: Any) -> dict[str, Any]:
-    """A broken channel must be heard of: redis-py's own retry would reconnect and say nothing."""
-    return {**connection_options(url), "socket_timeout": None, "retry": retry}
-
-
 def follow(
     store: Store, job: str, after: Cursor = START, timeout: float | None = None
 ) -> Iterator[Event]:
@@ -215,8 +201,7 @@ class _Driver:
 
     def __init__(self, store: Store, job: str) -> None:
         self.store, self.job = store, job
-        options = channel_options(store.url, Retry(NoBackoff(), 0))
-        self.client: Any = redis.Redis.from_url(store.url, **options)
+        self.client: Any = store.server.channel()
         self.channel: Any = None
 
     def answer(self, step: Step) -> Any:
@@ -270,8 +255,7 @@ class _AsyncDriver:
 
     def __init__(self, store: AsyncStore, job: str) -> None:
         self.store, self.job = store, job
-        options = channel_options(store.url, redis.asyncio.retry.Retry(NoBackoff(), 0))
-        self.client: Any = redis.asyncio.Redis.from_url(store.url, **options)
+        self.client: Any = store.server.async_channel()
         self.channel: Any = None
 
     async def answer(self, step: Step) -> Any:

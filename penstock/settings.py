@@ -41,7 +41,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from penstock import consistency, mistake
+from penstock import address, consistency, mistake
+from penstock.address import without_credentials
 from penstock.errors import ConfigurationError, UnknownRoute
 from penstock.hook import Hook
 from penstock.mistake import Mistake, Place, details, wrong
@@ -294,6 +295,13 @@ class Settings(BaseSettings):
         None, description="web pages that may ask; none where left out"
     )
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url:
+            address.read(url)
+        return url
+
     @field_validator(
         "worker_routes", "gateway_origins", "webhook_schedule", "webhook_allow", mode="before"
     )
@@ -467,12 +475,6 @@ def _secret(name: str) -> str | None:
         text = f"names a file that cannot be read: {getattr(error, 'strerror', 'it is no text')}"
         remedy = "correct the path, or let this user read it"
         raise refusal([Mistake(f"{name}_FILE", "", text, remedy)]) from None
-
-
-def without_credentials(url: str) -> str:
-    """The URL without user, password and query; nothing of what is no URL."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else "(no URL)"
 
 
 def _config_path() -> Path:

@@ -1,6 +1,6 @@
 """Runs commands on Redis: `Store` blocks, `AsyncStore` awaits.
 
-The one place that maps redis-py's errors, and the one that knows how to connect.
+The one place that maps redis-py's errors; connection.py makes the connections.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any, Self, TypeVar
 
 import redis
 import redis.asyncio
-import redis.asyncio.retry
 from redis import exceptions
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
+from penstock.address import without_credentials
 from penstock.commands import Command
+from penstock.connection import Demoted, Server, is_demotion
 from penstock.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -27,30 +26,15 @@ from penstock.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from penstock.settings import without_credentials
 
 T = TypeVar("T")
-
-CONNECT_TIMEOUT = 3.0
-"""Seconds to connect: a local network answers in milliseconds, a dead host never."""
-
-COMMAND_TIMEOUT = 10.0
-"""Seconds for a reply: a server that is busier than this is as good as away."""
-
-MAX_CONNECTIONS = 64
-"""Of one AsyncStore; commands are short, so few connections serve many coroutines."""
-
-MAX_PORT = 65_535
-
-RETRIES = 2
-"""Every script may be sent twice, so a lost connection is retried at once, briefly."""
 
 _BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 _UNREACHABLE = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.BusyLoadingError,
-    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
     OSError,
 )
 
@@ -78,6 +62,16 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"Redis at {shown} cannot write to its disk, so it takes nothing: free some space, "
             "and see its log"
         )
+    if isinstance(error, Demoted) or is_demotion(error):
+        return StoreUnavailable(
+            f"Redis at {shown} takes no writes now: {text}. It is a replica, or its replicas are "
+            "away: start those, or point PENSTOCK_REDIS_URL at the primary, or at its Sentinels"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return StoreUnavailable(
+            f"the certificate of Redis at {shown} is not trusted: {text}. "
+            "Check ssl_ca_certs in PENSTOCK_REDIS_URL, and for which names it was made"
+        )
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailable(
             f"cannot reach Redis at {shown}: {text}. "
@@ -102,39 +96,6 @@ def mapped_errors(url: str) -> Iterator[None]:
         raise map_error(error, url) from None
 
 
-def connection_options(url: str) -> dict[str, Any]:
-    """How every connection to Redis is made; `retry` is the caller's to add."""
-    options = {
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": COMMAND_TIMEOUT,
-        "client_name": "penstock",
-    }
-    return options if url.startswith("unix://") else {**options, "socket_keepalive": True}
-
-
-def _check_url(url: str) -> None:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ConfigurationError(
-            f"PENSTOCK_REDIS_URL is {without_credentials(url)!r}; it must begin with "
-            "redis://, rediss:// or unix://"
-        )
-    try:
-        redis.Connection(**_connection_arguments(url))  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, OverflowError):
-        raise ConfigurationError(
-            "PENSTOCK_REDIS_URL cannot be read: write special characters of the password as "
-            "%-escapes (# is %23, / is %2F, @ is %40), and check port, database and options"
-        ) from None
-
-
-def _connection_arguments(url: str) -> dict[str, Any]:
-    """What a URL says, as a connection takes it; raises ValueError."""
-    options: dict[str, Any] = dict(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
-    if int(options.get("port", 0)) > MAX_PORT:
-        raise ValueError("no such port")
-    return {n: v for n, v in options.items() if n not in ("connection_class", "path")}
-
-
 def _by_name(command: Command[Any]) -> tuple[Any, ...]:
     return (command.script.sha, len(command.keys), *command.keys, *command.arguments)
 
@@ -147,9 +108,9 @@ class Store:
     """Runs commands with redis-py, blocking. Safe to share between threads."""
 
     def __init__(self, url: str, client: redis.Redis | None = None) -> None:
-        _check_url(url)
         self.url = url
-        self.redis: Any = client or _sync_client(url)  # redis-py's reply types fit no server
+        self.server = Server(url)
+        self.redis: Any = client or self.server.client()  # redis-py's reply types fit no server
 
     def run(self, command: Command[T]) -> T:
         """Run one command; raises StoreError and what the command's parse raises."""
@@ -246,9 +207,9 @@ class AsyncStore:
     """Runs commands with redis.asyncio. Belongs to one event loop."""
 
     def __init__(self, url: str, client: redis.asyncio.Redis | None = None) -> None:
-        _check_url(url)
         self.url = url
-        self.redis: Any = client or _async_client(url)
+        self.server = Server(url)
+        self.redis: Any = client or self.server.async_client()
 
     async def run(self, command: Command[T]) -> T:
         """Run one command; raises StoreError and what the command's parse raises."""
@@ -336,23 +297,3 @@ def _results(commands: Sequence[Command[Any]], replies: list[Any], url: str) -> 
         except PenstockError as error:
             results.append(error)
     return results
-
-
-def _sync_client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, retry=Retry(_backoff(), RETRIES), **connection_options(url))
-
-
-def _async_client(url: str) -> redis.asyncio.Redis:
-    """Its pool lets callers wait for a connection: a thousand followers are no error."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        retry=redis.asyncio.retry.Retry(_backoff(), RETRIES),
-        max_connections=MAX_CONNECTIONS,
-        timeout=COMMAND_TIMEOUT,
-        **connection_options(url),
-    )
-    return redis.asyncio.Redis.from_pool(pool)
-
-
-def _backoff() -> ExponentialWithJitterBackoff:
-    return ExponentialWithJitterBackoff(base=0.05, cap=0.5)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from penstock import Client, Delivery, DeliveryNotFound, DeliveryState
+from penstock.address import without_credentials
 from penstock.events import encode
-from penstock.settings import without_credentials
 from producers.duration import spoken
 
 

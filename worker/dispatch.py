@@ -13,14 +13,18 @@ import time
 from collections.abc import Iterable
 from queue import Empty
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import celery
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel, Transport
 
+from penstock import address
+from penstock.connection import Demoted, Server
+from penstock.errors import StoreUnavailable
 from penstock.keys import PREFIX, QUEUE_NAME
 from penstock.settings import Settings
 from penstock.trace import Tracer
@@ -43,8 +47,6 @@ _TRANSPORT: dict[str, Any] = {
     "ack_emulation": False,
     "priority_steps": [0],
     "health_check_interval": 5,
-    "socket_timeout": 10,
-    "socket_connect_timeout": 3,
 }
 
 _CONFIGURATION: dict[str, Any] = {
@@ -68,7 +70,7 @@ _CONFIGURATION: dict[str, Any] = {
     "broker_connection_retry": True,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    "broker_transport_options": _TRANSPORT,
+    "broker_transport": "worker.dispatch:ToughTransport",
     "enable_utc": True,
 }
 
@@ -80,6 +82,17 @@ class ToughChannel(Channel):  # type: ignore[misc]  # kombu has no type informat
     finish all the same, and a worker that starts meanwhile is to take its part in that.
     """
 
+    from_transport_options = (*Channel.from_transport_options, "server")
+    server: Server
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Connections are made as everywhere else; kombu adds how it hears of their end."""
+        options = self.server.options()
+        self.connection_class = self.connection_class_ssl = options["connection_class"]
+        given: dict[str, Any] = super()._connparams(asynchronous)
+        kept = ("connection_class", "max_connections", "health_check_interval")
+        return {"db": 0, **options, **{name: given[name] for name in kept}}
+
     def _size(self, queue: str) -> int:
         with self.conn_or_acquire() as client:
             return int(client.llen(queue))
@@ -88,6 +101,9 @@ class ToughChannel(Channel):  # type: ignore[misc]  # kombu has no type informat
         """A server that cannot write its disk refuses the pop: ask again in a moment."""
         try:
             return super()._brpop_read(**options)
+        except Demoted:  # a new connection may lead to the primary; this one is closed
+            time.sleep(REFUSED_PAUSE)
+            raise
         except self.ResponseError:
             time.sleep(REFUSED_PAUSE)
             raise Empty from None
@@ -106,11 +122,6 @@ class ToughTransport(Transport):  # type: ignore[misc]
 
 class EagerConnection(Connection):  # type: ignore[misc]
     """A broker connection that is back within a second of Redis; kombu's own waits up to 30 s."""
-
-    def get_transport_cls(self) -> Any:
-        """Our transport in place of kombu's for Redis; any other as it is."""
-        chosen = super().get_transport_cls()
-        return ToughTransport if chosen is Transport else chosen
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         """Connect, trying again at most a second apart."""
@@ -140,8 +151,7 @@ def make_app(settings: Settings, routes: Iterable[str]) -> Application:
     app.conf.worker_concurrency = settings.concurrency
     app.conf.task_queues = [queue_of(route) for route in routes]
     app.conf.task_default_queue = app.conf.task_queues[0].name
-    if not settings.server_url.startswith("unix://"):
-        app.conf.broker_transport_options = {**_TRANSPORT, "socket_keepalive": True}
+    app.conf.broker_transport_options = {**_TRANSPORT, "server": Server(settings.server_url)}
     return app
 
 
@@ -152,21 +162,29 @@ def queue_of(route: str) -> Queue:
 
 
 def alive(app: Celery, timeout: float) -> list[str]:
-    """The names of the workers that answer a ping within `timeout` seconds, sorted."""
-    with app.connection_for_write() as connection:  # whose reads end with it
-        replies: list[dict[str, Any]] = app.control.ping(timeout=timeout, connection=connection)
+    """The names of the workers that answer a ping within `timeout` seconds, sorted.
+
+    Raises StoreUnavailable.
+    """
+    try:
+        with app.connection_for_write() as connection:  # whose reads end with it
+            replies: list[dict[str, Any]] = app.control.ping(timeout=timeout, connection=connection)
+    except OperationalError as error:  # kombu's name for all that its connections meet
+        raise StoreUnavailable(f"cannot ask the workers through Redis: {error}") from None
     return sorted(name for reply in replies for name in reply)
 
 
 def broker_url(server_url: str) -> str:
-    """The Redis URL as kombu writes it: it has a scheme of its own for Unix sockets."""
-    parts = urlsplit(server_url)
-    if parts.scheme != "unix":
-        return server_url
-    database = parts.query.removeprefix("db=") or "0"
-    credentials = parts.netloc.rpartition("@")[0]
-    at = f"{credentials}@" if credentials else ""
-    return f"redis+socket://{at}{parts.path}?virtual_host={database}"
+    """The Redis URL as kombu understands it, for people to see: see ToughChannel for connections.
+
+    Of Sentinels it is the first, of a Unix socket its path.
+    """
+    known = address.read(server_url)
+    parts = urlsplit(known.url)
+    if parts.scheme == "unix":
+        return f"redis://{quote(parts.path, safe='')}"
+    place = "{}:{}".format(*known.sentinels[0]) if known.sentinels else parts.netloc
+    return f"redis://{place}{parts.path}"
 
 
 def render_template() -> str:

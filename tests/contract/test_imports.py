@@ -67,7 +67,10 @@ RULES = {
     ),
     "redis-py's errors are mapped in one place": Rule(
         PACKAGES, ("redis",),
-        ("penstock/store.py", "penstock/feed.py", "penstock/fanout.py", "ops/bench/"),
+        (
+            "penstock/store.py", "penstock/connection.py", "penstock/feed.py",
+            "penstock/fanout.py", "ops/bench/",
+        ),
     ),
     "httpx's errors are mapped in one place, for each of its two uses": Rule(
         PACKAGES, ("httpx",), ("worker/upstream/client.py", "worker/webhooks.py", "ops/bench/")
