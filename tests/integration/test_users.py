@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from ops.local.binary import find_binary
 from ops.simulator import SimulatorThread
 from penstock.keys import CATALOGUE
 from tests.gateways import GatewayProcess, http
+from tests.guarded import OPERATIONS, Guarded
 from tests.processes import WorkerProcess, free_port, run_cli
 from tests.refusals import outside, taken
 from tests.roles import ROOT, granted
@@ -26,7 +24,6 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("users")
 
-OPERATIONS = ROOT / "ops" / "redis"
 READABLE = {
     "producer": "hmget",
     "gateway": "hmget",
@@ -35,41 +32,6 @@ READABLE = {
     "celery": "llen",
 }
 """A command of each role that reads one key."""
-
-
-class Guarded:
-    """A server with users, and how each of them reaches it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        address = f"127.0.0.1:{self.port}"
-        subprocess.run([OPERATIONS / "make-users.sh", directory, address], check=True)
-        self.directory = directory
-        configuration = (OPERATIONS / "redis.conf").read_text()
-        assert "\ndir /data\n" in configuration
-        here = directory / "redis.conf"
-        here.write_text(configuration.replace("\ndir /data\n", f"\ndir {directory}/redis\n"))
-        self.process = subprocess.Popen(
-            [
-                find_binary(), here, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--aclfile", directory / "redis" / "users.acl", "--logfile", "server.log",
-            ]
-        )  # fmt: skip
-
-    def url(self, role: str) -> str:
-        """What PENSTOCK_REDIS_URL_FILE of this role holds."""
-        return (self.directory / role / "redis-url").read_text().strip()
-
-    def connect(self, role: str) -> Any:
-        """A connection as this role."""
-        return redis.Redis.from_url(self.url(role), decode_responses=True)
-
-    def answers(self) -> bool:
-        """Whether it is up."""
-        assert self.process.poll() is None, (self.directory / "redis" / "server.log").read_text()
-        with contextlib.suppress(redis.ConnectionError), self.connect("operator") as operator:
-            return bool(operator.ping())
-        return False
 
 
 @pytest.fixture(scope="module")
