@@ -40,6 +40,20 @@ def check_server(store: Store) -> Iterator[Finding]:
     problems = [*health.server_problems(store), health.head_room(info)]
     for problem in filter(None, problems):
         yield Finding("server", problem.level, problem.text, problem.advice)
+    if store.server.sentinels:
+        yield from _check_set(store, int(info.get("connected_slaves", 0)))
+
+
+def _check_set(store: Store, replicas: int) -> Iterator[Finding]:
+    """Whether a failover would find what it needs."""
+    if not replicas:
+        advice = "start one: until it has copied everything a failover finds no other server"
+        yield Finding("server", "warning", "the primary has no replica", advice)
+    sentinels = store.server.sentinels
+    if missing := store.server.unhelpful_sentinels():
+        text = f"of {len(sentinels)} Sentinels {', '.join(missing)} cannot be asked"
+        advice = "start them: nothing takes over unless most of them agree"
+        yield Finding("server", "warning", text, advice)
 
 
 def _memory(info: Mapping[str, Any]) -> str:
