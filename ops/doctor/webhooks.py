@@ -7,7 +7,7 @@ from itertools import islice
 
 from ops.doctor.finding import Finding
 from penstock import Client, Delivery, DeliveryState, Settings, keys
-from penstock.settings import without_credentials
+from penstock.address import without_credentials
 from penstock.store import mapped_errors
 from producers.duration import spoken
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.telemetry import TelemetryConfig
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -20,7 +21,7 @@ from penstock.agreement import Agreement
 from penstock.mistake import in_words
 from penstock.trace import tracer_of
 from producers.gateway import answer, documents, jobs, telemetry
-from producers.gateway.door import JOB_HEADER, Door
+from producers.gateway.door import HEADERS, JOB_HEADER, Door
 from producers.gateway.openai import fields
 from producers.gateway.openai import routes as openai_routes
 from producers.gateway.openai.offer import Offer
@@ -87,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
     app.add_middleware(
-        CORSMiddleware,
+        Pages,
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=[
@@ -101,6 +102,16 @@ def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
         ],
         expose_headers=["Location", "Retry-After", JOB_HEADER],
     )
+
+
+class Pages(CORSMiddleware):
+    """Outside Door, so that its errors are for pages too; a preflight never comes so far."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """With the headers that every other answer has."""
+        response = super().preflight_response(request_headers)
+        response.raw_headers.extend(HEADERS)
+        return response
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -121,9 +132,14 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    places = (f"{wrong['loc'][-1]}: {in_words(wrong)[0]}" for wrong in error.errors())
+    places = (f"{_parameter(wrong['loc'])}: {in_words(wrong)[0]}" for wrong in error.errors())
     problem = Problem(400, "invalid_request", "invalid request: " + "; ".join(places))
     return answer.of_problem(request.url.path, problem)
+
+
+def _parameter(place: Sequence[str | int]) -> str | int:
+    """The name of a parameter, of which one of several values may be wrong."""
+    return place[1] if len(place) > 1 else place[0]
 
 
 _FOREIGN = {

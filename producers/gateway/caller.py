@@ -18,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from penstock import AsyncClient, Settings, access
 from penstock.access import Scope, Visit
+from producers.gateway.asked import check_query
 from producers.gateway.problem import Problem
 
 BEARER = HTTPBearer(auto_error=False, description="An API key: `penstock keys create`.")
@@ -91,6 +92,7 @@ async def watching(
     if loan is None or loan.job != id_:
         text = "this stream token is not valid for this job, or not any more; ask for a new one"
         raise Problem(401, "invalid_token", text, {"WWW-Authenticate": "Bearer"})
+    check_query(request)
     return Caller(loan.tenant, frozenset({Scope.READ}), "")
 
 
@@ -110,6 +112,7 @@ async def identify(request: Request, queue: AsyncClient, key: str | None, scope:
     _check_pace(visit)
     if not caller.may(scope):
         raise Problem(403, "scope_missing", f"this needs a key of scope {scope}")
+    check_query(request)  # strangers are not told what a path takes
     return caller
 
 

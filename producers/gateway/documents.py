@@ -257,6 +257,34 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_LINKS = {name: f"/v1/jobs/{ID}{end}" for name, end in
+          (("self", ""), ("events", "/events"), ("cancel", "/cancel"))}  # fmt: skip
+
+_JOB_EXAMPLE = {
+    "object": "job", "id": ID, "tenant": "default", "route": "default", "state": "queued",
+    "priority": 5, "max_attempts": 5, "result_ttl": 86_400, "created_at": 1_790_000_000.123,
+    "available_at": 1_790_000_000.123, "metadata": {"team": "blue"}, "links": _LINKS,
+}  # fmt: skip
+
+_ANSWERED = {
+    "JobDocument": _JOB_EXAMPLE,
+    "JobPage": {"object": "list", "data": [_JOB_EXAMPLE], "next": None},
+    "StreamToken": {
+        "object": "stream_token", "token": "st_...", "job": ID, "expires_in": 300,
+        "events": f"/v1/jobs/{ID}/events?token=st_...",
+    },
+    "Taken": {"result": "accepted", "job": ID},
+}  # fmt: skip
+"""Examples of answers by their schema's name."""
+
+_TEXT = {"schema": {"type": "string"}}
+_RETRY = {"Retry-After": {**_TEXT, "description": "Seconds until another try makes sense."}}
+_HEADERS = {"429": _RETRY, "503": _RETRY}
+"""Headers of answers by status."""
+
+_LOCATION = {"Location": {**_TEXT, "description": "The job's path."}}
+
+
 def of(app: FastAPI) -> dict[str, Any]:
     """The document: FastAPI's own, with what is not so here put right."""
     if not app.openapi_schema:
@@ -276,10 +304,25 @@ def _put_right(operation: dict[str, Any]) -> None:
     """A wrong parameter is a 400 and no 422, and one that is left out is not null."""
     if "HTTPValidationError" in str(operation["responses"].get("422")):
         del operation["responses"]["422"]
+    for status, answer in operation["responses"].items():
+        _illustrate(operation["operationId"], status, answer)
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
         for kind in schema.pop("anyOf", ()):
             schema.update(kind if kind != {"type": "null"} else {})
+
+
+def _illustrate(operation: str, status: str, answer: dict[str, Any]) -> None:
+    """Give an answer its example and its headers."""
+    content = answer.get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    if name in _ANSWERED:
+        content.setdefault("example", _ANSWERED[name])
+    headers = dict(_HEADERS.get(status, {}))
+    if operation.startswith("submit_") and status in ("200", "202"):
+        headers |= _LOCATION
+    if headers:
+        answer["headers"] = {**answer.get("headers", {}), **headers}
 
 
 def methods_at(app: FastAPI, path: str) -> list[str]:

@@ -15,12 +15,13 @@ from penstock.commands import not_found
 from penstock.events import START
 from penstock.job import JobRecord
 from producers.gateway import answer, documents, stream
+from producers.gateway.asked import no_body, no_options
 from producers.gateway.body import json_body
 from producers.gateway.caller import Caller, Canceller, Queue, Reader, Submitter, Watcher
 from producers.gateway.documents import errors
 from producers.gateway.problem import Problem
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(no_options)])
 
 MAX_WAIT = 300
 """Seconds; what stands between often cuts a silent connection after so long."""
@@ -32,7 +33,11 @@ Body = Annotated[dict[str, Any], Depends(json_body)]
 Id = Annotated[str, Path(alias="id", openapi_examples={"job": {"value": documents.ID}})]
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, description="The same key gives the same result."),
+    Header(min_length=1, max_length=255, description="The same key gives the same job, once."),
+]
+RepeatKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="Taken, but not needed: see above."),
 ]
 Wait = Annotated[
     float, Query(ge=0, le=MAX_WAIT, description="Seconds to hold until the job is over.")
@@ -134,10 +139,10 @@ async def events(
 
 @router.post(
     "/{id}/cancel", status_code=202, response_model=documents.JobDocument,
-    responses=errors(404, 408, 413),
+    responses=errors(404, 408, 413, 415), dependencies=[Depends(no_body)],
 )  # fmt: skip
 async def cancel(
-    caller: Canceller, queue: Queue, id_: Id, idempotency_key: IdempotencyKey = None
+    caller: Canceller, queue: Queue, id_: Id, idempotency_key: RepeatKey = None
 ) -> Response:
     """Stop a job, whether it waits or runs.
 
@@ -151,7 +156,7 @@ async def cancel(
 
 @router.post(
     "/{id}/retry", status_code=202, response_model=documents.JobDocument,
-    responses=errors(404, 408, 409, 413),
+    responses=errors(404, 408, 409, 413, 415), dependencies=[Depends(no_body)],
 )  # fmt: skip
 async def retry(
     caller: Submitter, queue: Queue, id_: Id, idempotency_key: IdempotencyKey = None
@@ -176,7 +181,7 @@ async def erase(caller: Canceller, queue: Queue, id_: Id) -> Response:
     openapi_extra=documents.body(documents.TOKEN, {"ttl": TOKEN_TTL}, required=False),
 )  # fmt: skip
 async def lend(
-    caller: Reader, queue: Queue, id_: Id, body: Body, idempotency_key: IdempotencyKey = None
+    caller: Reader, queue: Queue, id_: Id, body: Body, idempotency_key: RepeatKey = None
 ) -> Response:
     """Make a token with which a browser can follow this job, and do nothing else.
 

@@ -436,6 +436,33 @@ def test_a_reader_that_stalls_catches_up_and_loses_nothing(
     assert received.count(b"x" * 4096) == said
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "more", "named"),
+    [
+        ("GET", "/v1/jobs?status=failed", {}, "status"),
+        ("POST", "/v1/jobs?Wait=3", {"json": BODY}, "Wait"),
+        ("POST", "/v1/responses?foo=1", {"json": {"input": "Hi"}}, "foo"),
+        ("POST", "/v1/jobs", {"json": BODY, "headers": {"X-Penstock-Priority": "9"}}, "x-penstock"),
+        ("POST", "/v1/jobs/{job}/cancel", {"json": {"reason": "enough"}}, "reason"),
+        ("POST", "/v1/jobs/{job}/retry", {"json": {"force": True}}, "force"),
+        ("POST", "/v1/responses/{response}/cancel", {"json": {"reason": "enough"}}, "reason"),
+        ("GET", "/v1/jobs?metadata=nothing", {}, "metadata: "),
+        ("POST", "/v1/chat/completions",
+         {"json": {"model": "m", **BODY}, "headers": {"idempotency-key": ""}}, "idempotency_key"),
+    ],
+)  # fmt: skip
+def test_what_nobody_would_hear_is_refused_by_name(
+    api: httpx.Client, method: str, path: str, more: dict[str, Any], named: str
+) -> None:
+    """Unknown parameters, headers and bodies are a 400: never ignored in silence."""
+    job = submit(api)["id"]
+    path = path.format(job=job, response=job.replace("job_", "resp_"))
+    answer = api.request(method, path, **more)
+    assert answer.status_code == 400, answer.text
+    assert named in answer.json()["error"]["message"]
+    assert api.get(f"/v1/jobs/{job}").json()["state"] == "admitted"
+
+
 def test_a_tenant_may_have_so_many_jobs_waiting(api: httpx.Client, store: Store) -> None:
     """max_waiting counts what waits, delayed ones too; what runs or is over makes room."""
     settings = Settings.load()
@@ -459,12 +486,19 @@ def _register(store: Store, settings: Settings, tenants: dict[str, Tenant]) -> N
 def test_pages_of_other_origins_come_in_only_where_they_are_named(
     settings: Settings, registered: None
 ) -> None:
-    """CORS is off unless configured; without keys even a simple request of a page is refused."""
+    """CORS is off unless configured; without keys even a page's simple request is refused."""
     opened = settings.model_copy(update={"gateway_origins": ("https://a.example",)})
     with GatewayThread(opened) as gateway, http(gateway.url) as api:
         named = api.get("/v1/jobs", headers={"Origin": "https://a.example"})
         other = api.get("/v1/jobs", headers={"Origin": "https://b.example"})
         rebound = api.get("/v1/jobs", headers={"Host": "evil.example"})
+        asks = {"Access-Control-Request-Method": "POST"}
+        preflights = [
+            api.options("/v1/jobs", headers={"Origin": f"https://{who}.example", **asks})
+            for who in "ab"
+        ]
+    assert [answer.status_code for answer in preflights] == [200, 400]
+    assert all(answer.headers["x-content-type-options"] == "nosniff" for answer in preflights)
     assert named.headers["access-control-allow-origin"] == "https://a.example"
     assert named.status_code == 200
     assert error_of(other) == (403, "foreign_origin")

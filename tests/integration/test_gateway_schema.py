@@ -108,3 +108,8 @@ def test_the_document_shows_every_error_with_an_example(gateway: GatewayThread) 
             content = response["content"]["application/json"]
             assert content["schema"]["$ref"].endswith("/ErrorDocument")
             assert set(content["example"]["error"]) == {"type", "code", "message"}
+        successes = [r for s, r in operation["responses"].items() if s < "300" and "content" in r]
+        for response in successes:
+            assert all("example" in content for content in response["content"].values())
+        for status in ("429", "503"):
+            assert operation["responses"][status]["headers"].keys() == {"Retry-After"}

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from producers.gateway.documents import ID, JOB
+from producers.gateway.door import JOB_HEADER
 from producers.gateway.openai.chunks import DONE
 from producers.gateway.openai.errors import Failure, body, type_of
 from producers.gateway.openai.request import OPTIONS, ResponseRequest
@@ -76,7 +77,8 @@ def answered(what: str, example: dict[str, Any], stream: bytes) -> dict[int | st
         "application/json": {"schema": {"type": "object"}, "example": example},
         "text/event-stream": {"schema": {}, "example": stream.decode()},
     }
-    return {200: {"description": what, "content": content}}
+    named = {JOB_HEADER: {"schema": {"type": "string"}, "description": "The job's id."}}
+    return {200: {"description": what, "content": content, "headers": named}}
 
 
 def shown(what: str, example: dict[str, Any]) -> dict[int | str, Any]:

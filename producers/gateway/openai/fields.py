@@ -88,8 +88,8 @@ def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
             known = ", ".join(sorted([*OPTIONS, *HANDLING]))
             raise InvalidRequest(f"{header}: is unknown; {PREFIX} is followed by one of {known}")
         options[OPTIONS[name]] = _number(value) if name in NUMBERS else value
-    if key := headers.get(IDEMPOTENCY_KEY):
-        options["idempotency_key"] = key
+    if IDEMPOTENCY_KEY in headers:
+        options["idempotency_key"] = headers[IDEMPOTENCY_KEY]
     return options
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from penstock import AsyncClient, InvalidRequest
+from penstock import AsyncClient
 from penstock.access import Scope
 from penstock.job import JobRecord
 from producers.gateway import answer
+from producers.gateway.asked import no_body
 from producers.gateway.body import json_body
 from producers.gateway.caller import Caller, Canceller, Queue, Reader, Submitter
 from producers.gateway.documents import body as takes
@@ -125,8 +126,6 @@ async def show_response(
     ] = responses.NOTHING_YET,
 ) -> Response:
     """Show a response as it stands, or stream its events."""
-    for name in http.query_params.keys() - {"stream", "starting_after"}:
-        raise InvalidRequest(f"{name}: is not supported")
     record = await owned(caller, queue, id_)
     http.state.job = record.id
     if not stream:
@@ -138,10 +137,14 @@ async def show_response(
 @router.post(
     "/v1/responses/{id}/cancel",
     response_class=Response,
-    responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413)},
+    responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413, 415)},
+    dependencies=[Depends(no_body)],
 )
 async def cancel_response(caller: Canceller, queue: Queue, http: Request, id_: Id) -> Response:
-    """Stop a response; one that has ended stays as it is."""
+    """Stop a response; one that has ended stays as it is, so this may be repeated.
+
+    An Idempotency-Key is taken, but not needed.
+    """
     record = await owned(caller, queue, id_)
     http.state.job = record.id
     return responses.shown(await responses.cancelled(record, queue), queue)
