@@ -18,7 +18,7 @@ demo: $(READY)  ## run the main job once: server, simulated upstream, worker, on
 	@$(BIN)/penstock demo $(ARGS)
 
 test: $(READY)  ## run the tests
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(READY)  ## lint, format, type and operations checks
 	$(BIN)/ruff check

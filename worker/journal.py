@@ -86,5 +86,9 @@ def _completion_fields(completion: dict[str, Any]) -> dict[str, Any]:
 
 def _error_fields(error: UpstreamError) -> dict[str, Any]:
     """Nothing the upstream said: it may quote the prompt. That is in the job's own event."""
-    seen = {"detail": error.detail} if error.detail else {}
-    return {"reason": error.reason, "error": type(error).__name__, "status": error.status, **seen}
+    return {
+        "reason": error.reason,
+        "error": type(error).__name__,
+        "status": error.status,
+        "detail": error.detail,
+    }

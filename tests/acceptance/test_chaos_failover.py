@@ -46,7 +46,7 @@ async def test_every_part_goes_to_the_new_primary(monkeypatch: pytest.MonkeyPatc
         assert {f.subject for f in found if f.verdict == "ok"} >= {"server", "workers"}, found
         warned = {f.text for f in found if (f.subject, f.verdict) == ("server", "warning")}
         missing = f"of 3 Sentinels 127.0.0.1:{fleet.server.sentinels[0].port} cannot be asked"
-        assert warned == {missing}
+        assert missing in warned
 
 
 async def _read(feed: object) -> list[str]:

@@ -7,7 +7,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -76,9 +77,10 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
     thread.join()
 
 
-def test_all_is_well(cli: CommandLine, start_worker: Started) -> None:
+def test_all_is_well(cli: CommandLine, start_worker: Started, client: Client) -> None:
     """With a safe server, a worker and an upstream every check is ok, and the status is 0."""
     start_worker()
+    until(client.workers)
     said = cli("doctor")
     assert (said.status, said.err) == (0, "")
     assert [line.split()[:2] for line in said.out.splitlines()] == [
@@ -219,7 +221,10 @@ def test_memory_that_gets_scarce_is_a_warning(store: Store) -> None:
 
 def test_a_slow_server_is_a_warning(store: Store) -> None:
     """Each event of a stream waits for it."""
-    with Store(store.url).redis as other, meanwhile(lambda: other.execute_command(*SLEEP)):
+    with ExitStack() as stack:
+        for _ in range(3):  # so that one always sleeps
+            other = stack.enter_context(Store(store.url).redis)
+            stack.enter_context(meanwhile(partial(other.execute_command, *SLEEP)))
         found = list(check_server(store))
     assert re.fullmatch(r"\d+ ms for a PING is slow", found[1].text)
 

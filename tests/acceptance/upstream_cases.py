@@ -151,7 +151,7 @@ def fatal() -> list[Case]:
     again = {
         "status 500 for ever": ({**_status(500), "error": {"message": said}}, said, 500),
         "error object for ever": ({"kind": "error_object", "event": 3, "error": said}, said, None),
-        "reset for ever": ({"kind": "reset", "event": 3}, "connection broke", None),
+        "reset for ever": ({"kind": "reset", "event": 3}, "connection to the upstream broke", None),
         "end of file for ever": ({"kind": "eof", "event": 3}, "finish_reason", None),
         "stall for ever": ({"kind": "stall", "event": 3}, "nothing came", None),
     }
