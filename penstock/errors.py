@@ -8,7 +8,7 @@
     │   ├── RequestTooLarge         its body is over MAX_REQUEST_BYTES
     │   ├── UnknownRoute            it names a route nobody has configured
     │   ├── IdempotencyConflict     its idempotency key belongs to a job with another body
-    │   ├── BudgetSpent             its tenant has spent its budget, and jobs are not to wait
+    │   ├── BudgetSpent             its tenant's budget has no room, and jobs are not to wait
     │   ├── QueueFull               as many of its tenant's jobs wait as may wait
     │   └── ConversationBusy        its conversation has a job, and it was not to wait
     ├── JobNotFound                 no record: never submitted, or its result_ttl is over
@@ -80,7 +80,7 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class BudgetSpent(InvalidRequest):
-    """The tenant has spent its budget of the day or month, and `over_budget` is `reject`."""
+    """The budget of the day or month has no room for the job, and `over_budget` is `reject`."""
 
 
 class QueueFull(InvalidRequest):

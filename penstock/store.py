@@ -62,6 +62,11 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"Redis at {shown} cannot write to its disk, so it takes nothing: free some space, "
             "and see its log"
         )
+    return _unavailable(error, shown, text) or StoreError(f"Redis at {shown} answered: {text}")
+
+
+def _unavailable(error: BaseException, shown: str, text: str) -> StoreUnavailable | None:
+    """Where the server cannot be asked now, or is none to ask."""
     if isinstance(error, Demoted) or is_demotion(error):
         return StoreUnavailable(
             f"Redis at {shown} takes no writes now: {text}. It is a replica, or its replicas are "
@@ -77,7 +82,7 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"cannot reach Redis at {shown}: {text}. "
             "Start it, run one here with `penstock up`, or set PENSTOCK_REDIS_URL"
         )
-    return StoreError(f"Redis at {shown} answered: {text}")
+    return None
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from ops.bench import meter
 from ops.bench.contender import CeleryWorker, Contender, Penstock, everybody
 from ops.bench.load import Load
+from ops.bench.reading import Reading
 from ops.bench.result import Figures, Result
 from ops.bench.stand import Stand
-from ops.local.process import Process
 
 TITLE = "CPU per relayed token"
 
@@ -43,43 +43,6 @@ class Size(NamedTuple):
 
 FULL = Size(streams=1000, bearable=40, warm_up=3, window=12)
 QUICK = Size(streams=40, bearable=10, warm_up=1, window=3)
-
-
-class Reading(NamedTuple):
-    """Counters at one moment."""
-
-    at: float
-    worker: float
-    starved: float
-    server: float
-    simulator: float
-    sent: int
-    published: int
-
-    @classmethod
-    def take(cls, stand: Stand, process: Process) -> Reading:
-        """Read them all."""
-        return cls(
-            at=time.monotonic(),
-            worker=meter.cpu(process.pid),
-            starved=meter.starved(process.pid),
-            server=meter.cpu(stand.server.pid or 0),
-            simulator=meter.cpu(stand.simulator.pid),
-            sent=stand.simulated()["tokens"],
-            published=stand.calls("publish"),
-        )
-
-    def until(self, end: Reading) -> Reading:
-        """What happened between two."""
-        return Reading(
-            at=end.at - self.at,
-            worker=end.worker - self.worker,
-            starved=end.starved - self.starved,
-            server=end.server - self.server,
-            simulator=end.simulator - self.simulator,
-            sent=end.sent - self.sent,
-            published=end.published - self.published,
-        )
 
 
 def run(stand: Stand, quick: bool) -> list[Result]:

@@ -21,8 +21,9 @@ import click
 import msgspec
 
 from ops.bench.contender import Penstock
-from ops.bench.cpu import RATE, Reading
+from ops.bench.cpu import RATE
 from ops.bench.load import ONE_TOKEN, Load
+from ops.bench.reading import Reading
 from ops.bench.sampler import Profile
 from ops.bench.stand import Stand, clean_up_on_sigterm
 from ops.local.process import Process

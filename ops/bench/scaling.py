@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from ops.bench import meter
 from ops.bench.contender import Penstock
 from ops.bench.load import ONE_TOKEN, Load
+from ops.bench.reading import Reading
 from ops.bench.result import Figures, Result
 from ops.bench.stand import Stand
 from ops.local.process import Process
@@ -47,40 +47,6 @@ FULL = Size((1, 2, 4, 8), jobs=4000, slots=100, streams=60, warm_up=3, window=10
 QUICK = Size((1, 2), jobs=200, slots=20, streams=10, warm_up=1, window=2)
 
 
-class Reading(NamedTuple):
-    """Counters at one moment, or what was added to them; CPU in seconds."""
-
-    at: float
-    workers: float
-    starved: float
-    redis: float
-    tokens: int
-    events: int
-
-    @classmethod
-    def take(cls, stand: Stand, processes: Sequence[Process]) -> Self:
-        """Read them all."""
-        return cls(
-            at=time.monotonic(),
-            workers=sum(meter.cpu(process.pid) for process in processes),
-            starved=sum(meter.starved(process.pid) for process in processes),
-            redis=meter.cpu(stand.server.pid or 0),
-            tokens=stand.simulated()["tokens"],
-            events=stand.calls("publish"),
-        )
-
-    def until(self, end: Self) -> Self:
-        """What happened between two."""
-        return type(self)(
-            at=end.at - self.at,
-            workers=end.workers - self.workers,
-            starved=end.starved - self.starved,
-            redis=end.redis - self.redis,
-            tokens=end.tokens - self.tokens,
-            events=end.events - self.events,
-        )
-
-
 def run(stand: Stand, quick: bool) -> list[Result]:
     """Jobs first, then streams; each with more and more processes."""
     size = QUICK if quick else FULL
@@ -106,10 +72,10 @@ def jobs(stand: Stand, count: int, size: Size) -> Result:
     """One line: how fast so many processes get through short jobs."""
     penstock = Penstock(stand)
     with workers(stand, count, size.slots) as processes:
-        first = Reading.take(stand, processes)
+        first = Reading.take(stand, *processes)
         penstock.feed(size.jobs, ONE_TOKEN)
         stand.wait(lambda: penstock.finished() >= size.jobs, "the jobs to end", 180)
-        spent = first.until(Reading.take(stand, processes))
+        spent = first.until(Reading.take(stand, *processes))
     return Result("scaling", _name(count, "jobs"), _figures(spent, count, "job", size.jobs))
 
 
@@ -121,13 +87,13 @@ def streams(stand: Stand, count: int, size: Size) -> Result:
         Penstock(stand).feed(asked, Load(tokens, gap=1 / RATE))
         running = stand.wait_streams(asked)
         time.sleep(size.warm_up)
-        first = Reading.take(stand, processes)
+        first = Reading.take(stand, *processes)
         time.sleep(size.window)
-        spent = first.until(Reading.take(stand, processes))
-    figures = _figures(spent, count, "token", spent.tokens)
+        spent = first.until(Reading.take(stand, *processes))
+    figures = _figures(spent, count, "token", spent.sent)
     figures["running"] = running
-    figures["kept up, %"] = round(spent.tokens / spent.at / RATE / asked * 100)
-    figures["one Redis carries, events/s"] = _most(spent.redis, spent.events)
+    figures["kept up, %"] = round(spent.sent / spent.at / RATE / asked * 100)
+    figures["one Redis carries, events/s"] = _most(spent.server, spent.published)
     return Result("scaling", _name(count, "streams"), figures)
 
 
@@ -144,9 +110,9 @@ def _figures(spent: Reading, count: int, unit: str, units: int) -> Figures:
     return {
         f"{unit}s/s": round(units / spent.at),
         f"{unit}s/s a process": round(units / spent.at / count),
-        f"CPU, µs/{unit}": round(spent.workers / units * 1e6, 1),
-        f"Redis CPU, µs/{unit}": round(spent.redis / units * 1e6, 1),
-        "Redis, % of a core": round(spent.redis / spent.at * 100),
+        f"CPU, µs/{unit}": round(spent.worker / units * 1e6, 1),
+        f"Redis CPU, µs/{unit}": round(spent.server / units * 1e6, 1),
+        "Redis, % of a core": round(spent.server / spent.at * 100),
         "starved, % of a core": round(spent.starved / spent.at * 100),
-        f"one Redis carries, {unit}s/s": _most(spent.redis, units),
+        f"one Redis carries, {unit}s/s": _most(spent.server, units),
     }

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, StoreError
 from penstock.agreement import Agreement
 from penstock.mistake import in_words
-from penstock.trace import tracer_of
+from penstock.trace import Tracer, tracer_of
 from producers.gateway import answer, documents, jobs, telemetry
 from producers.gateway.door import HEADERS, JOB_HEADER, Door
 from producers.gateway.openai import fields
@@ -46,24 +46,11 @@ def create_app(settings: Settings) -> FastAPI:
     """
     tracer = tracer_of(settings, SERVICE)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(settings, shared=True, tracer=tracer) as client:
-            assert client.fanout  # noqa: S101 - it shares one
-            client.fanout.on_behind = telemetry.BEHIND.inc
-            app.state.client = client
-            agreement = Agreement(client.store)
-            agreeing = asyncio.create_task(agreement.keep())
-            yield
-            agreeing.cancel()
-            await asyncio.wait([agreeing])
-            await agreement.leave()
-
     app = FastAPI(
         title="Penstock",
         version=version("penstock"),
         summary="Chat completions as jobs.",
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, settings, tracer),
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
@@ -84,6 +71,21 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.gateway_origins:
         _admit_pages(app, settings.gateway_origins)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, tracer: Tracer, app: FastAPI) -> AsyncIterator[None]:
+    """Everything that lives as long as the server does."""
+    async with AsyncClient(settings, shared=True, tracer=tracer) as client:
+        assert client.fanout  # noqa: S101 - it shares one
+        client.fanout.on_behind = telemetry.BEHIND.inc
+        app.state.client = client
+        agreement = Agreement(client.store)
+        agreeing = asyncio.create_task(agreement.keep())
+        yield
+        agreeing.cancel()
+        await asyncio.wait([agreeing])
+        await agreement.leave()
 
 
 def _admit_pages(app: FastAPI, origins: tuple[str, ...]) -> None:
