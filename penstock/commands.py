@@ -157,8 +157,8 @@ def _accepted(spec: JobSpec, reply: list[str], settings: Settings) -> Accepted |
             )
         case "over_budget":
             return BudgetSpent(
-                f"tenant {spec.options.tenant} has spent its budget of this {rest[0]}; jobs are "
-                "taken again when the next one begins"
+                f"the budget of tenant {spec.options.tenant} has no room for this job; wait for "
+                f"the next {rest[0]}, or raise budget_{rest[0]}"
             )
         case "queue_full":
             return QueueFull(

@@ -76,7 +76,8 @@ def measure(contender: Contender, streams: int, size: Size) -> Result:
         figures["all running after, s"] = round(began, 1)
         figures["RSS, MB"] = round(meter.rss(process.pid), 1)
         if window.sent and _relayed(contender, window) / window.at / RATE / streams > KEEPS_UP:
-            stand.wait(lambda: contender.finished() >= streams, "the streams to end")
+            rest = tokens / RATE + 60
+            stand.wait(lambda: contender.finished() >= streams, "the streams to end", rest)
             whole = begin.until(Reading.take(stand, process))
             figures["whole, µs/token"] = round(whole.worker / (streams * tokens) * 1e6, 1)
     return Result("cpu", f"{contender.name}, {streams} streams", figures)

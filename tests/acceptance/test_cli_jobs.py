@@ -209,8 +209,8 @@ def shown(cli: CommandLine, job: str) -> dict[str, str]:
         ),
         (
             "--tenant poor",
-            "tenant poor has spent its budget of this day; jobs are taken again when the next one "
-            "begins",
+            "the budget of tenant poor has no room for this job; wait for the next day, or raise "
+            "budget_day",
         ),
         (
             "--tenant talker --conversation c --on-busy reject",

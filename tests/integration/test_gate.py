@@ -1123,7 +1123,7 @@ def test_a_spent_budget_may_refuse(gate_of: Any) -> None:
     gate.submit("poor", max_tokens=30)
     gate.admit()
     gate.finish(gate.rung()[0], 12, usd=12)
-    with pytest.raises(BudgetSpent, match="budget of this day"):
+    with pytest.raises(BudgetSpent, match="wait for the next day"):
         gate.submit("poor")
     gate.now += 86_400
     gate.submit("poor")
