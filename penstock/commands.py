@@ -239,7 +239,9 @@ class Claim(msgspec.Struct, frozen=True):
     """A job that is ours for one attempt: what a worker needs of its record, and its request.
 
     Attributes:
-        attempt: the fence.
+        attempt: its number, from 1.
+        holder: the fence: a token of this claim alone. The attempt's number is none, for it comes
+            again where a failover has lost a claim.
         model: what the job names, "" for the route's own.
         way: which route and tier the gate has chosen.
         available_at, started_at: seconds since the epoch by Redis's clock; from when it might run,
@@ -255,6 +257,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     id: str
     attempt: int
+    holder: str
     route: str
     tenant: str
     model: str
@@ -276,7 +279,8 @@ class Claim(msgspec.Struct, frozen=True):
         deadline = fields.get(b"deadline")
         created = fields[b"created_at"]
         return cls(
-            id_, attempt, fields[b"route"].decode(), fields[b"tenant"].decode(),
+            id_, attempt, fields[b"holder"].decode(), fields[b"route"].decode(),
+            fields[b"tenant"].decode(),
             fields.get(b"model", b"").decode(), Way.from_fields(fields),
             float(fields.get(b"waiting_since", fields.get(b"available_at", created))),
             float(fields[b"started_at"]), float(deadline) if deadline else None,
@@ -340,28 +344,36 @@ class Lease(NamedTuple):
     """What a worker holds."""
 
     id: str
-    attempt: int
+    holder: str
     route: str
 
 
 class Stop(NamedTuple):
-    """A job its worker must stop; detail is the reason of a cancel, or the state it is in now."""
+    """A job its worker must stop.
+
+    Attributes:
+        detail: the reason of a cancel, or the state it is in now.
+        holder: whose claim is meant, "" for whoever has it.
+    """
 
     id: str
     verdict: Literal["lost", "cancelled"]
     detail: str
+    holder: str = ""
 
 
 def renew(leases: Iterable[Lease], lease: float = LEASE) -> Command[list[Stop]]:
     """Keep these leases; the jobs that must stop."""
     arguments: list[Argument] = [lease]
+    holders = {}
     for held in leases:
         arguments += held
+        holders[held.id] = held.holder
 
     def parse(reply: list[bytes]) -> list[Stop]:
         texts = [part.decode() for part in reply]
         return [
-            Stop(id_, "lost" if verdict == "lost" else "cancelled", detail)
+            Stop(id_, "lost" if verdict == "lost" else "cancelled", detail, holders[id_])
             for id_, verdict, detail in zip(texts[::3], texts[1::3], texts[2::3], strict=True)
         ]
 
@@ -369,7 +381,7 @@ def renew(leases: Iterable[Lease], lease: float = LEASE) -> Command[list[Stop]]:
 
 
 def append(events: Sequence[Argument]) -> Command[list[str]]:
-    """Write deltas: flat (id, attempt, n, data) per event; the jobs whose fence has moved on."""
+    """Write deltas: flat (id, holder, n, data) per event; the holders whose claim is over."""
 
     def parse(reply: list[bytes]) -> list[str]:
         return [part.decode() for part in reply]
@@ -406,7 +418,7 @@ class Settled(NamedTuple):
     """What became of a settlement.
 
     Attributes:
-        accepted: False where the fence has moved on.
+        accepted: False where this claim is over.
         cancel_asked: instead of being given back, the job is to be ended as cancelled, so.
         news: what changed at the gate (`paused`, `slowed`, `opened`, `closed`), each with by how
             much.
@@ -434,7 +446,7 @@ def _settled(reply: list[bytes]) -> Settled:
 
 def finish(
     id_: str,
-    attempt: int,
+    holder: str,
     state: Literal[JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED],
     n: int,
     data: dict[str, Any],
@@ -443,14 +455,14 @@ def finish(
 ) -> Command[Settled]:
     """End a running job with its terminal event."""
     arguments: list[Argument] = [
-        id_, attempt, str(state), n, encode(data), *_spent(used), *feedback,
+        id_, holder, str(state), n, encode(data), *_spent(used), *feedback,
     ]  # fmt: skip
     return Command(load("finish"), [keys.job(id_)], arguments, _settled)
 
 
 def requeue(
     id_: str,
-    attempt: int,
+    holder: str,
     reason: str,
     delay: float,
     mode: Literal["retry", "handback"],
@@ -459,7 +471,7 @@ def requeue(
 ) -> Command[Settled]:
     """Give a running job back."""
     arguments: list[Argument] = [
-        id_, attempt, reason, delay, mode, *_spent(used), *feedback,
+        id_, holder, reason, delay, mode, *_spent(used), *feedback,
     ]  # fmt: skip
     return Command(load("requeue"), [keys.job(id_)], arguments, _settled)
 

@@ -15,9 +15,10 @@ CATALOGUE = {
     #   conversation, webhook, webhook_events, webhook_secret, reports (events), delta_open (the
     #   attempt), delta_after (a cursor), delta_due (see report_delta.lua), idempotency_key,
     #   max_attempts, result_ttl, created_at, available_at
-    #   (of a delayed job), waiting_since (after a retry), deadline, attempt (the fence), excused
+    #   (of a delayed job), waiting_since (after a retry), deadline, attempt, excused
     #   (attempts that do not count), recoveries, rings, first_ring (of the last admission),
-    #   holder, given_back (the attempt), redriven (tokens), cancel_reason, admitted_at,
+    #   holder (of the last claim: the fence), given_back (by this holder), redriven (tokens),
+    #   cancel_reason, admitted_at,
     #   max_tokens, reserved, charged, reserved_usd (see settle.lua),
     #   told_position, told_wait (see announce.lua), asked_route (where another one has taken the
     #   job), route_reason (see divert.lua), service_tier (asked for), tier, tier_reason (see

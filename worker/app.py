@@ -208,8 +208,8 @@ def _serve_metrics(port: int) -> None:
 
 
 def _lose(leases: Leases) -> Any:
-    def lose(job: str) -> None:
-        leases.stop(Stop(job, "lost", "fenced"))
+    def lose(job: str, holder: str) -> None:
+        leases.stop(Stop(job, "lost", "fenced", holder))
 
     return lose
 

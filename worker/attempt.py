@@ -200,30 +200,30 @@ def _stopped(stream: Stream, by: Any) -> Outcome:
 
 def _transition(stream: Stream, outcome: Outcome) -> Command[Settled]:
     """The one store transition that follows from an outcome."""
-    id_, attempt, n = stream.job.id, stream.job.attempt, stream.feed.n + 1
+    id_, holder, n = stream.job.id, stream.job.holder, stream.feed.n + 1
     match outcome:
         case Completed(completion):
             answered = _used(completion)
             feedback = Feedback("ok", first_token=stream.first_token)
             return commands.finish(
-                id_, attempt, JobState.COMPLETED, n, completion, answered, feedback
+                id_, holder, JobState.COMPLETED, n, completion, answered, feedback
             )
         case Failed(error):
             data = {"error": error.as_dict(), "attempts": stream.job.counted_attempt}
             feedback = verdict.of_error(error)
             used = _used_so_far(stream)
-            return commands.finish(id_, attempt, JobState.FAILED, n, data, used, feedback)
+            return commands.finish(id_, holder, JobState.FAILED, n, data, used, feedback)
         case Cancelled(reason, completion):
             data = {"reason": reason, "completion": completion}
             used = _used_so_far(stream)
-            return commands.finish(id_, attempt, JobState.CANCELLED, n, data, used)
+            return commands.finish(id_, holder, JobState.CANCELLED, n, data, used)
         case Retry(error, delay):
             feedback = verdict.of_error(error)
             return commands.requeue(
-                id_, attempt, error.reason, delay, "retry", _used_so_far(stream), feedback
+                id_, holder, error.reason, delay, "retry", _used_so_far(stream), feedback
             )
         case Interrupted(reason):
-            return commands.requeue(id_, attempt, reason, 0, "handback", _used_so_far(stream))
+            return commands.requeue(id_, holder, reason, 0, "handback", _used_so_far(stream))
 
 
 def _used_so_far(stream: Stream) -> Used | None:

@@ -60,11 +60,13 @@ class Leases:
             del self._held[lease.id]
 
     def stop(self, stop: Stop) -> None:
-        """Stop a job, if it is ours."""
+        """Stop a job, if it is ours, and held by the claim that is meant."""
         if stop.id in self._expected and stop.verdict == "cancelled":
             self._expected[stop.id] = stop
         held = self._held.get(stop.id)
-        if held is not None and held.delivery.stopped_by is None:
+        if held is None or stop.holder not in ("", held.lease.holder):
+            return
+        if held.delivery.stopped_by is None:
             held.delivery.stop(stop)
             if stop.verdict == "lost":
                 telemetry.log("lease_lost", **held.stream.about, state=stop.detail)

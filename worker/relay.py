@@ -41,17 +41,18 @@ class Feed:
     """The outgoing side of one attempt.
 
     Attributes:
+        holder: whose claim it is.
         n: the number of the last event that was given one; 1 is `started`.
         pending: events to be, in order; more than one only where none are merged.
         under_way: events that are being written.
-        lost: whether Redis has refused it, because a newer attempt has the job.
+        lost: whether Redis has refused it, because that claim is over.
     """
 
-    __slots__ = ("attempt", "id", "lost", "n", "pending", "under_way", "waiter")
+    __slots__ = ("holder", "id", "lost", "n", "pending", "under_way", "waiter")
 
-    def __init__(self, id_: str, attempt: int) -> None:
+    def __init__(self, id_: str, holder: str) -> None:
         self.id = id_
-        self.attempt = attempt
+        self.holder = holder
         self.n = 1
         self.pending: list[Deltas] = []
         self.under_way = 0
@@ -79,12 +80,12 @@ class Relay:
 
     Args:
         store: where to write.
-        on_lost: called with a job's id when its fence has moved on.
+        on_lost: called with a job's id and its holder when that claim is over.
         merge: whether deltas that come while an event is on its way become one.
     """
 
     def __init__(
-        self, store: AsyncStore, on_lost: Callable[[str], None], *, merge: bool = True
+        self, store: AsyncStore, on_lost: Callable[[str, str], None], *, merge: bool = True
     ) -> None:
         self._store = store
         self._on_lost = on_lost
@@ -103,7 +104,7 @@ class Relay:
             self._queue(feed)
 
     async def drain(self, feed: Feed) -> None:
-        """Return when everything added is in Redis, or the fence has moved on."""
+        """Return when everything added is in Redis, or the claim is over."""
         self._wake.set()
         if not feed.written and not feed.lost:
             feed.waiter = asyncio.get_running_loop().create_future()
@@ -142,7 +143,7 @@ class Relay:
         telemetry.FLUSHED.observe(len(batch))
         for feed, _, _ in batch:
             feed.under_way -= 1
-            if feed.id in lost:
+            if feed.holder in lost:
                 self._lose(feed)
             elif feed.pending and self._merge:
                 self._queue(feed)
@@ -150,7 +151,7 @@ class Relay:
                 feed.waiter.set_result(None)
 
     async def _persist(self, calls: list[commands.Command[list[str]]]) -> set[str]:
-        """Write until everything is written; the jobs whose fence has moved on."""
+        """Write until everything is written; the holders whose claim is over."""
         lost: set[str] = set()
         tries = 0
         while True:
@@ -167,13 +168,13 @@ class Relay:
     def _lose(self, feed: Feed) -> None:
         if not feed.lost:
             feed.lost = True
-            self._on_lost(feed.id)
+            self._on_lost(feed.id, feed.holder)
 
 
 def _call(events: Sequence[_Event]) -> commands.Command[list[str]]:
     arguments: list[Argument] = []
     for feed, n, data in events:
-        arguments += (feed.id, feed.attempt, n, data)
+        arguments += (feed.id, feed.holder, n, data)
     return commands.append(arguments)
 
 

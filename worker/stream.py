@@ -29,8 +29,8 @@ class Stream:
     def __init__(self, claim: Claim, route: Route, relay: Relay, pace: Pace) -> None:
         self.job, self.route, self.content = claim, route, claim.request
         self.model = ""
-        self.lease = Lease(claim.id, claim.attempt, claim.route)
-        self.feed = Feed(claim.id, claim.attempt)
+        self.lease = Lease(claim.id, claim.holder, claim.route)
+        self.feed = Feed(claim.id, claim.holder)
         self.started = time.monotonic()
         self.assembler = Assembler(prices=route.prices)
         self.begun = False

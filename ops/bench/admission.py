@@ -213,7 +213,7 @@ class Line:
     def _finish(self, job: str) -> Command[Any]:
         tokens = self._random.randint(50, 1000)
         used = Used(prompt=30, answer=tokens, usd=tokens / 2_000_000)
-        return commands.finish(job, 1, JobState.COMPLETED, 2, {}, used, Feedback("ok"))
+        return commands.finish(job, job, JobState.COMPLETED, 2, {}, used, Feedback("ok"))
 
     def _batches(self, count: int) -> Iterator[list[Command[Any]]]:
         specs = islice(self._specs, count)

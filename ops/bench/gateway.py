@@ -169,7 +169,7 @@ class Writer:
             for _ in range(self._burst):
                 self.large_n += 1
                 for job in self.large:
-                    events += [job, 1, self.large_n, LARGE]
+                    events += [job, job, self.large_n, LARGE]
             self._store.run(commands.append(events))
         return max(0.0, time.monotonic() - began - seconds)
 
@@ -178,7 +178,7 @@ class Writer:
         self.n, self.large_n = self.n + 1, self.large_n + 1
         data = {"id": "c", "choices": []}
         last = [*((job, self.n) for job in self.jobs), *((job, self.large_n) for job in self.large)]
-        ends = [commands.finish(job, 1, JobState.COMPLETED, n, data) for job, n in last]
+        ends = [commands.finish(job, job, JobState.COMPLETED, n, data) for job, n in last]
         self._store.run_all(ends)
 
 

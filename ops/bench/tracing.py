@@ -145,7 +145,7 @@ def measure_calls(settings: Settings, jobs: int) -> float:
 def _claim(flags: str | None) -> Claim:
     trace = Carrier(f"00-{1:032x}-{1:016x}-{flags}") if flags else None
     return Claim(
-        "job_1", 1, "default", "bench", "", Way(), 1.0, 2.0, None, 5, 0, b"{}", b"{}",
+        "job_1", 1, "bench", "default", "bench", "", Way(), 1.0, 2.0, None, 5, 0, b"{}", b"{}",
         admitted_at=1.5, trace=trace,
     )  # fmt: skip
 

@@ -3,18 +3,18 @@
 -- include: clock, record, feedback, conclude, learn, traffic
 --
 -- KEYS  1 job:<id>
--- ARGV  1 id  2 attempt  3 state  4 n of the terminal event  5 its data (JSON)
+-- ARGV  1 id  2 holder  3 state  4 n of the terminal event  5 its data (JSON)
 --       6 to 9 what was used, see usage.lua
 --       10 what it says about the upstream, see feedback.lua  11 seconds the upstream asks to wait
 --       12 seconds to the first token, "" where none came
 -- reply {"finished", news...}   also when the same call came before; news of the gate, for the log
---       {"stale", state}        the attempt is not the running one: its outcome does not count
+--       {"stale", state}        another claim has it, or nobody: this outcome does not count
 
-local id, attempt, state = ARGV[1], ARGV[2], ARGV[3]
+local id, holder, state = ARGV[1], ARGV[2], ARGV[3]
 local record = read_record(id)
 if not record then return {'stale', 'unknown'} end
-if record.state == state and record.attempt == attempt then return {'finished'} end
-if record.state ~= 'running' or record.attempt ~= attempt then return {'stale', record.state} end
+if record.state == state and record.holder == holder then return {'finished'} end
+if record.state ~= 'running' or record.holder ~= holder then return {'stale', record.state} end
 
 local now, used = clock(), read_used(6)
 local news = feed_back(id, record, ARGV[10], tonumber(ARGV[11]), now) or {}

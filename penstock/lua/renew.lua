@@ -3,15 +3,15 @@
 -- include: clock
 --
 -- KEYS  none
--- ARGV  1 lease in seconds, then for each job: id, attempt, route
+-- ARGV  1 lease in seconds, then for each job: id, holder, route
 -- reply {id, "lost" | "cancelled", reason...}   three values for each job that must stop
 
 local until_ = stamp(clock() + tonumber(ARGV[1]))
 local stops = {}
 for i = 2, #ARGV, 3 do
-  local id, attempt, route = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local f = redis.call('HMGET', KEY.job .. id, 'state', 'attempt', 'cancel_reason')
-  if f[1] ~= 'running' or f[2] ~= attempt then
+  local id, holder, route = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local f = redis.call('HMGET', KEY.job .. id, 'state', 'holder', 'cancel_reason')
+  if f[1] ~= 'running' or f[2] ~= holder then
     stops[#stops + 1], stops[#stops + 2], stops[#stops + 3] = id, 'lost', f[1] or 'unknown'
   else
     redis.call('ZADD', KEY.held .. route, until_, id)

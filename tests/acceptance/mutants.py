@@ -9,9 +9,9 @@ from penstock.scripts import Script, load
 
 CHECKS: dict[str, dict[str, tuple[str, str]]] = {
     "fence": {
-        "append": ("f[1] == 'running' and f[2] == attempt", "true"),
+        "append": ("f[1] == 'running' and f[2] == holder and f[3]", "f[3]"),
         "finish": (
-            "if record.state ~= 'running' or record.attempt ~= attempt then "
+            "if record.state ~= 'running' or record.holder ~= holder then "
             "return {'stale', record.state} end",
             "",
         ),

@@ -21,25 +21,25 @@ class Speaker:
         self.store.run(commands.admit("default"))
         claim = self.store.run(commands.claim(job.id, holder))
         assert isinstance(claim, commands.Claim), claim
-        self.attempt, self.n = claim.attempt, 1
+        self.holder, self.n = holder, 1
 
     def say(self, *texts: str) -> None:
         events: list[commands.Argument] = []
         for text in texts:
             self.n += 1
-            events += [self.id, self.attempt, self.n, delta(text)]
+            events += [self.id, self.holder, self.n, delta(text)]
         assert self.store.run(commands.append(events)) == []
 
     def finish(self, state: JobState = JobState.COMPLETED) -> None:
         data = {"id": "c", "choices": []} if state is JobState.COMPLETED else FAILURE
-        command = commands.finish(self.id, self.attempt, state, self.n + 1, data)
+        command = commands.finish(self.id, self.holder, state, self.n + 1, data)
         assert self.store.run(command).accepted
 
     def fail(self) -> None:
         self.finish(JobState.FAILED)
 
     def give_back(self) -> None:
-        command = commands.requeue(self.id, self.attempt, "connection_broken", 0, "retry")
+        command = commands.requeue(self.id, self.holder, "connection_broken", 0, "retry")
         assert self.store.run(command).accepted
 
 

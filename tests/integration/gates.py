@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from penstock import Settings, commands, keys
 from penstock.commands import Command, Feedback, Used
@@ -72,11 +73,13 @@ class Gate:
         self.run(commands.divert(route))
         return admission
 
-    def claim(self, job: str) -> int:
-        """Take an admitted job, or the one taken before; the attempt."""
-        claimed = self.run(commands.claim(job, f"worker of {job}"))
+    def claim(self, job: str) -> str:
+        """Take an admitted job, or the one taken before; its holder."""
+        record = self.record(job)
+        mine = record["holder"] if record["state"] == "running" else f"worker {uuid4()}"
+        claimed = self.run(commands.claim(job, mine))
         assert isinstance(claimed, commands.Claim), claimed
-        return claimed.attempt
+        return claimed.holder
 
     def finish(
         self, job: str, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
@@ -85,20 +88,20 @@ class Gate:
         return self.end(job, self.claim(job), tokens, feedback, usd)
 
     def end(
-        self, job: str, attempt: int, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
+        self, job: str, holder: str, tokens: int, feedback: Feedback = ANSWERED, usd: float = 0
     ) -> commands.Settled:
         """Answer a running job; see finish."""
         settled: commands.Settled = self.run(
-            commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, tokens, usd), feedback)
+            commands.finish(job, holder, JobState.COMPLETED, 2, {}, Used(0, tokens, usd), feedback)
         )
         assert settled.accepted
         return settled
 
     def retry(self, job: str, feedback: Feedback, delay: float = 0) -> commands.Settled:
         """Give an admitted job back after this happened."""
-        attempt = self.claim(job)
+        holder = self.claim(job)
         settled: commands.Settled = self.run(
-            commands.requeue(job, attempt, "test", delay, "retry", None, feedback)
+            commands.requeue(job, holder, "test", delay, "retry", None, feedback)
         )
         assert settled.accepted
         return settled

@@ -39,9 +39,9 @@ def answer_slowly(gate: Gate, route: str, seconds: float) -> None:
     job = gate.submit("teacher", route=route)
     gate.admit(route=route)
     gate.rung(route)
-    attempt = gate.claim(job)
+    holder = gate.claim(job)
     gate.now += seconds
-    gate.end(job, attempt, 100)
+    gate.end(job, holder, 100)
 
 
 def test_a_broken_routes_jobs_go_to_its_fallback(gate_of: Any) -> None:
@@ -280,8 +280,8 @@ def test_a_redriven_job_starts_where_it_was_asked_for(gate_of: Any) -> None:
     job = gate.submit()
     gate.admit()
     gate.admit(route="spare")
-    attempt = gate.claim(job)
-    failed = commands.finish(job, attempt, commands.JobState.FAILED, 2, {})
+    holder = gate.claim(job)
+    failed = commands.finish(job, holder, commands.JobState.FAILED, 2, {})
     assert gate.run(failed).accepted
     gate.run(commands.redrive(job))
     record = gate.record(job)

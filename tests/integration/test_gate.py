@@ -177,7 +177,7 @@ class GateLife(RuleBasedStateMachine):
         running = [job for job in self.held() if self.gate.record(job)["state"] == "running"]
         records = [self.gate.record(job) for job in running]
         leases = [
-            commands.Lease(job, int(record["attempt"]), record["route"])
+            commands.Lease(job, record["holder"], record["route"])
             for job, record in zip(running, records, strict=True)
         ]
         assert self.gate.run(commands.renew(leases)) == []
@@ -186,10 +186,10 @@ class GateLife(RuleBasedStateMachine):
     def speak(self, data: st.DataObject) -> None:
         """A worker takes a job, and its answer begins."""
         if job := self.runnable(data):
-            attempt = self.gate.claim(job)
+            holder = self.gate.claim(job)
             last = self.gate.store.redis.xrevrange(keys.feed(job), count=1)[0][0]
             n = Cursor.parse(last.decode()).n + 1
-            assert self.gate.run(commands.append([job, attempt, n, "{}"])) == []
+            assert self.gate.run(commands.append([job, holder, n, "{}"])) == []
 
     @rule(lost=st.booleans())
     def lose_replies(self, lost: bool) -> None:
@@ -204,8 +204,8 @@ class GateLife(RuleBasedStateMachine):
     def hand_back(self, data: st.DataObject) -> None:
         """A worker stops, and gives back what it runs."""
         if job := self.runnable(data):
-            attempt = self.gate.claim(job)
-            back = commands.requeue(job, attempt, "stop", 0, "handback", None, Feedback(""))
+            holder = self.gate.claim(job)
+            back = commands.requeue(job, holder, "stop", 0, "handback", None, Feedback(""))
             assert self.gate.run(back).accepted
             self.passed[job].tokens = 0
 
@@ -271,8 +271,8 @@ class GateLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
         if job := self.runnable(data):
-            attempt = self.gate.claim(job)
-            failed = commands.finish(job, attempt, JobState.FAILED, 99, {})
+            holder = self.gate.claim(job)
+            failed = commands.finish(job, holder, JobState.FAILED, 99, {})
             assert self.gate.run(failed).accepted
             self.passed[job].tokens = 0
             self.end(job)
@@ -618,9 +618,9 @@ def test_what_came_to_nothing_costs_no_turn(gate_of: Any) -> None:
     gate = gate_of(RouteOverrides(concurrency=1))
     ours, _ = gate.submit("ours"), gate.submit("theirs")
     gate.admit()
-    attempt = gate.claim(ours)
+    holder = gate.claim(ours)
     before = gate.store.redis.zscore(keys.served("default"), "ours")
-    gate.run(commands.requeue(ours, attempt, "worker_stopped", 0, "handback", None, Feedback("")))
+    gate.run(commands.requeue(ours, holder, "worker_stopped", 0, "handback", None, Feedback("")))
     after = gate.store.redis.zscore(keys.turns("default"), "ours")
     assert after < 1 < before  # a hair, see place.lua
 
@@ -729,17 +729,17 @@ def test_only_the_probe_closes_the_breaker(gate_of: Any) -> None:
     gate.submit_many(20)
     gate.admit()
     jobs = gate.rung()
-    attempts = {job: gate.claim(job) for job in jobs}
+    holders = {job: gate.claim(job) for job in jobs}
     for job in jobs[:5]:
-        broken = commands.requeue(job, attempts[job], "t", 60, "retry", None, Feedback("broken"))
+        broken = commands.requeue(job, holders[job], "t", 60, "retry", None, Feedback("broken"))
         gate.run(broken)
-    assert gate.end(jobs[10], attempts[jobs[10]], 10).news == ()
+    assert gate.end(jobs[10], holders[jobs[10]], 10).news == ()
     assert gate.admit().breaker == "open"
     gate.now += 5.1
     gate.submit()
     gate.admit()
     (probe,) = gate.rung()
-    assert gate.end(jobs[11], attempts[jobs[11]], 10).news == ()
+    assert gate.end(jobs[11], holders[jobs[11]], 10).news == ()
     assert gate.finish(probe, 10).news == (("closed", ""),)
 
 
@@ -749,9 +749,9 @@ def test_one_slow_answer_does_not_expire_all_others(gate_of: Any) -> None:
     slow = gate.submit()
     gate.admit()
     gate.rung()
-    attempt = gate.claim(slow)
+    holder = gate.claim(slow)
     gate.now += 120
-    gate.end(slow, attempt, 5000)
+    gate.end(slow, holder, 5000)
     states = Counter[str]()
     for _ in range(50):
         job = gate.submit(deadline=60)
@@ -771,12 +771,12 @@ def test_limits_that_come_and_go_leave_nothing_behind(gate_of: Any) -> None:
     with_budget = gate.settings
     job = gate.submit("poor", max_tokens=60)
     gate.admit()
-    attempt = gate.claim(job)
+    holder = gate.claim(job)
     gate.settings = with_budget.applying(
         {"default": RouteOverrides(prices=EXPENSIVE, tokens_per_minute=60_000)}, {}
     )
     gate.register()
-    gate.end(job, attempt, 5, usd=5)
+    gate.end(job, holder, 5, usd=5)
     gate.settings = with_budget
     gate.register()
     assert float(gate.store.redis.hget("penstock:tenant:poor", "month_usd")) == pytest.approx(5)
@@ -833,9 +833,9 @@ def test_a_lost_workers_answer_is_charged(gate_of: Any) -> None:
     gate.now = datetime(2027, 1, 31, 12, tzinfo=UTC).timestamp()
     job = gate.submit("poor")
     gate.admit()
-    attempt = gate.claim(job)
+    holder = gate.claim(job)
     said = '{"choices":[{"index":0,"delta":{"content":"' + "word " * 40 + '"}}]}'
-    assert gate.run(commands.append([job, attempt, 2, said, job, attempt, 3, said])) == []
+    assert gate.run(commands.append([job, holder, 2, said, job, holder, 3, said])) == []
     gate.store.redis.zadd(keys.held("default"), {job: 1})
     gate.sweep()
     (row,) = usage.rows(
@@ -1148,9 +1148,9 @@ def test_what_was_used_is_counted(gate_of: Any) -> None:
     first, second = gate.submit_many(2, "t")
     gate.admit()
     gate.finish(first, 20, usd=0.5)
-    attempt = gate.claim(second)
+    holder = gate.claim(second)
     used = Used(4, 6, 0.25, estimated=True)
-    gate.run(commands.requeue(second, attempt, "test", 0, "retry", used))
+    gate.run(commands.requeue(second, holder, "test", 0, "retry", used))
     fields = gate.store.redis.hgetall(keys.usage("t", "2027-01-31"))
     (row,) = usage.rows("t", "2027-01-31", fields)
     assert (row.jobs, row.prompt_tokens, row.completion_tokens) == (1, 4, 26)
@@ -1163,10 +1163,10 @@ def test_a_job_that_cannot_be_in_time_is_not_started(gate_of: Any) -> None:
     gate.submit()
     gate.admit()
     (job,) = gate.rung()
-    attempt = gate.claim(job)
+    holder = gate.claim(job)
     late, in_time = gate.submit(deadline=12), gate.submit(deadline=100)
     gate.now += 5  # so long an answer takes
-    done = commands.finish(job, attempt, JobState.COMPLETED, 2, {}, Used(0, 1, 0))
+    done = commands.finish(job, holder, JobState.COMPLETED, 2, {}, Used(0, 1, 0))
     gate.run(done)
     gate.now += 4  # 9 of 12 seconds are over
     gate.admit()

@@ -243,7 +243,7 @@ def failed(client: Client, tenant: str, key: str) -> str:
     speaker = Speaker(client, job)
     error = {"type": "status_error", "code": None, "message": "no", "status": 402}
     data = {"error": error, "attempts": 1}
-    client.store.run(commands.finish(job.id, speaker.attempt, JobState.FAILED, 2, data))
+    client.store.run(commands.finish(job.id, speaker.holder, JobState.FAILED, 2, data))
     return job.id
 
 

@@ -36,8 +36,8 @@ def run(gate: Gate, until: Callable[[], bool]) -> dict[str, tuple[int, float]]:
             turns[job] = len(turns) + 1, gate.now
             under_way.append((gate.now + SECONDS, job, gate.claim(job)))
         while under_way and under_way[0][0] <= gate.now:
-            _, job, attempt = under_way.pop(0)
-            gate.end(job, attempt, TOKENS)
+            _, job, holder = under_way.pop(0)
+            gate.end(job, holder, TOKENS)
         gate.now += 0.2
     return turns
 

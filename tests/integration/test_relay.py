@@ -54,10 +54,10 @@ class Bench:
     def feeds(self, count: int) -> list[Feed]:
         jobs = self.client.submit_many([{"messages": MESSAGES}] * count)
         claims = [self.client.store.run(commands.claim(job.id, job.id)) for job in jobs]
-        return [Feed(c.id, c.attempt) for c in claims if isinstance(c, commands.Claim)]
+        return [Feed(c.id, c.holder) for c in claims if isinstance(c, commands.Claim)]
 
     def deltas(self, feed: Feed) -> list[Event]:
-        events = self.client.store.redis.xrange(f"penstock:feed:{feed.id}", f"{feed.attempt}-2")
+        events = self.client.store.redis.xrange(f"penstock:feed:{feed.id}", "1-2")
         return [decode(entry[1][b"event"]) for entry in events]
 
     def text(self, feed: Feed) -> str:
@@ -68,7 +68,7 @@ class Bench:
 async def bench(settings: Settings, client: Client, *, merge: bool = True) -> AsyncIterator[Bench]:
     store = FaultyStore(settings.server_url)
     lost: list[str] = []
-    relay = Relay(store, lost.append, merge=merge)
+    relay = Relay(store, lambda job, _: lost.append(job), merge=merge)
     writer = asyncio.create_task(relay.run())
     try:
         yield Bench(relay, store, client, lost)
@@ -156,7 +156,7 @@ async def test_a_fenced_feed_is_reported_and_holds_up_nobody(
     """When another attempt has the job, its relay stops with it and goes on with the others."""
     async with bench(settings, client) as at:
         zombie, other = at.feeds(2)
-        client.store.run(commands.requeue(zombie.id, 1, "worker_lost", 0, "handback"))
+        client.store.run(commands.requeue(zombie.id, zombie.holder, "worker_lost", 0, "handback"))
         at.relay.add(zombie, say("late"))
         at.relay.add(other, say("fine"))
         await asyncio.gather(at.relay.drain(zombie), at.relay.drain(other))

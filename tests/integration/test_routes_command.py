@@ -72,7 +72,7 @@ def test_a_route_that_was_pushed_back_shows_it(cli: CommandLine, busy: None, sto
     claimed = store.run(commands.claim(job[0], "holder"))
     assert isinstance(claimed, commands.Claim)
     pushed_back = Feedback("busy", 30.0)
-    store.run(commands.requeue(job[0], claimed.attempt, "test", 0, "retry", None, pushed_back))
+    store.run(commands.requeue(job[0], claimed.holder, "test", 0, "retry", None, pushed_back))
     attend(store, "default")
     row = columns(cli("routes", "--once").out)["default"]
     assert re.fullmatch(r"paused (2\d|30)s", row["STATE"])

@@ -43,16 +43,21 @@ class Model:
     attempt: int = 0
     excused: int = 0
     recoveries: int = 0
-    given_back: int = 0
+    given_back: str = ""
     n: int = 1
     cancelling: bool = False
     terminal_events: int = 0
     history: list[JobState] = field(default_factory=list)
+    holders: list[str] = field(default_factory=list)
 
     def go(self, state: JobState) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
         self.terminal_events = int(state in TERMINAL)
+
+    def holder(self, late: int) -> str:
+        """The newest claim's, or one so many claims ago."""
+        return self.holders[-1 - late] if late < len(self.holders) else "nobody"
 
 
 class JobLives(RuleBasedStateMachine):
@@ -129,7 +134,8 @@ class JobLives(RuleBasedStateMachine):
     @rule(job=jobs)
     def claim(self, job: str) -> None:
         model = self.models[job]
-        claimed, again = self.run(commands.claim(job, f"holder-{next(self.holders)}"))
+        holder = f"holder-{next(self.holders)}"
+        claimed, again = self.run(commands.claim(job, holder))
         if model.state is not JobState.ADMITTED:
             assert claimed.state == again.state == str(model.state)
             assert (claimed.attempt, claimed.route) == (model.attempt, "default")
@@ -138,17 +144,18 @@ class JobLives(RuleBasedStateMachine):
         model.go(JobState.RUNNING)
         model.attempt += 1
         model.n = 1
+        model.holders.append(holder)
         assert claimed.attempt == again.attempt == model.attempt
         assert claimed.request == model.spec.request
 
     @rule(job=jobs, late=st.integers(0, 2))
     def append(self, job: str, late: int) -> None:
         model = self.models[job]
-        attempt = model.attempt - late
-        event = [job, attempt, model.n + 1, b'{"choices":[]}']
+        holder = model.holder(late)
+        event = [job, holder, model.n + 1, b'{"choices":[]}']
         first, second = self.run(commands.append(event))
         fenced = model.state is not JobState.RUNNING or late > 0
-        assert first == second == ([job] if fenced else [])
+        assert first == second == ([holder] if fenced else [])
         if not fenced:
             model.n += 1
 
@@ -161,7 +168,7 @@ class JobLives(RuleBasedStateMachine):
         model = self.models[job]
         if model.state is state:
             return  # the same outcome again: the double send below covers it
-        done = self.run(commands.finish(job, model.attempt - late, state, model.n + 1, {}))
+        done = self.run(commands.finish(job, model.holder(late), state, model.n + 1, {}))
         ours = model.state is JobState.RUNNING and late == 0
         assert [settled.accepted for settled in done] == [ours, ours]
         if ours:
@@ -176,10 +183,10 @@ class JobLives(RuleBasedStateMachine):
     )
     def requeue(self, job: str, late: int, mode: Any, delay: float) -> None:
         model = self.models[job]
-        attempt = model.attempt - late
-        first, second = self.run(commands.requeue(job, attempt, "test", delay, mode))
+        holder = model.holder(late)
+        first, second = self.run(commands.requeue(job, holder, "test", delay, mode))
         assert first == second
-        if attempt and attempt == model.given_back:
+        if holder == model.given_back:
             assert first.accepted  # sent again, however late: nothing changes
         elif model.state is not JobState.RUNNING or late:
             assert first == commands.Settled(False)
@@ -189,7 +196,7 @@ class JobLives(RuleBasedStateMachine):
             assert first.accepted
             model.go(JobState.SCHEDULED if delay else JobState.QUEUED)
             model.excused += mode == "handback"
-            model.given_back = attempt
+            model.given_back = holder
 
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
@@ -386,7 +393,7 @@ def test_a_retry_whose_reply_was_lost_may_be_sent_again(store: Store, settings: 
     store.run(commands.enqueue(spec, settings))
     store.run(commands.admit("default"))
     store.run(commands.claim(spec.id, "h"))
-    store.run(commands.finish(spec.id, 1, JobState.FAILED, 2, {}))
+    store.run(commands.finish(spec.id, "h", JobState.FAILED, 2, {}))
     again = commands.redrive(spec.id)
     store.run(again)
     store.run(commands.admit("default"))
@@ -404,7 +411,7 @@ def test_a_handed_back_job_goes_to_the_front(store: Store, settings: Settings) -
     store.run(commands.claim(first.id, "h"))
     urgent = build(priority=9)
     store.run(commands.enqueue(urgent, settings))
-    store.run(commands.requeue(first.id, 1, "worker_stopping", 0, "handback"))
+    store.run(commands.requeue(first.id, "h", "worker_stopping", 0, "handback"))
     store.redis.delete(keys.queue("default"))
     store.run(commands.admit("default"))
     assert admitted_order(store) == [first.id, urgent.id]
@@ -499,24 +506,47 @@ def running(store: Store, settings: Settings) -> str:
         store.run(commands.admit("default"))
         store.run(commands.claim(spec.id, f"holder-{attempt}"))
         if attempt == 1:
-            store.run(commands.requeue(spec.id, 1, "test", 0, "retry"))
+            store.run(commands.requeue(spec.id, "holder-1", "test", 0, "retry"))
     return spec.id
 
 
 def test_the_fence_refuses_an_older_attempt(store: Store, running: str) -> None:
     """Nothing that a zombie of attempt 1 writes gets into attempt 2."""
     before = store.redis.xlen(keys.feed(running))
-    assert store.run(commands.append([running, 1, 9, b'{"choices":[]}'])) == [running]
-    assert not store.run(commands.finish(running, 1, JobState.COMPLETED, 9, {})).accepted
-    store.run(commands.requeue(running, 1, "test", 0, "handback"))
-    stops = store.run(commands.renew([commands.Lease(running, 1, "default")]))
+    assert store.run(commands.append([running, "holder-1", 9, b'{"choices":[]}'])) == ["holder-1"]
+    assert not store.run(commands.finish(running, "holder-1", JobState.COMPLETED, 9, {})).accepted
+    store.run(commands.requeue(running, "holder-1", "test", 0, "handback"))
+    stops = store.run(commands.renew([commands.Lease(running, "holder-1", "default")]))
     assert [stop.verdict for stop in stops] == ["lost"]
     assert store.redis.xlen(keys.feed(running)) == before
     assert store.redis.hget(keys.job(running), "state") == b"running"
 
 
+def test_a_claim_that_a_failover_lost_is_fenced_though_its_number_comes_again(
+    store: Store, settings: Settings
+) -> None:
+    """The new primary had not heard of it and gives its attempt's number to another worker."""
+    spec = build()
+    store.run(commands.register("t", "5", settings.resolved_routes, {}))
+    store.run(commands.enqueue(spec, settings))
+    store.run(commands.admit("default"))
+    replicated = {key: store.redis.dump(key) for key in store.redis.scan_iter()}
+    store.run(commands.claim(spec.id, "old"))
+    store.redis.flushdb()
+    for key, value in replicated.items():
+        store.redis.restore(key, 0, value)
+    store.run(commands.claim(spec.id, "new"))
+    said = b'{"choices":[]}'
+    events = [spec.id, "old", 2, said, spec.id, "new", 2, said]
+    assert store.run(commands.append(events)) == ["old"]
+    assert not store.run(commands.finish(spec.id, "old", JobState.COMPLETED, 3, {})).accepted
+    (stop,) = store.run(commands.renew([commands.Lease(spec.id, "old", "default")]))
+    assert (stop.verdict, stop.holder) == ("lost", "old")
+    assert store.run(commands.finish(spec.id, "new", JobState.COMPLETED, 3, {})).accepted
+
+
 def test_a_renewal_tells_of_a_cancel(store: Store, running: str) -> None:
     """A worker that missed the message on the control channel hears of the cancel anyway."""
     store.run(commands.cancel(running, "enough"))
-    stops = store.run(commands.renew([commands.Lease(running, 2, "default")]))
-    assert stops == [commands.Stop(running, "cancelled", "enough")]
+    stops = store.run(commands.renew([commands.Lease(running, "holder-2", "default")]))
+    assert stops == [commands.Stop(running, "cancelled", "enough", "holder-2")]

@@ -55,8 +55,8 @@ def ended(exporter: InMemorySpanExporter, tracer: Tracer) -> dict[str, ReadableS
 
 def claim(trace: Carrier | None = None) -> Claim:
     return Claim(
-        "job_1", 2, "default", "acme", "", Way(), 1000.0, 1007.0, None, 5, 0, b"{}", b"{}",
-        admitted_at=1005.0, trace=trace,
+        "job_1", 2, "holder", "default", "acme", "", Way(), 1000.0, 1007.0, None, 5, 0, b"{}",
+        b"{}", admitted_at=1005.0, trace=trace,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ local function read_record(job)
   local f = redis.call('HMGET', KEY.job .. job, 'state', 'tenant', 'route', 'attempt', 'excused',
     'recoveries', 'rings', 'first_ring', 'created_at', 'available_at', 'priority', 'deadline',
     'result_ttl', 'idempotency_key', 'cancel_reason', 'conversation', 'reserved', 'admitted_at', 'charged',
-    'reserved_usd', 'started_at', 'asked_route', 'webhook')
+    'reserved_usd', 'started_at', 'asked_route', 'webhook', 'holder')
   if not f[1] then return nil end
   return {
     state = f[1], tenant = f[2], route = f[3], attempt = f[4] or '0',
@@ -17,6 +17,6 @@ local function read_record(job)
     admitted_at = tonumber(f[18] or 0), charged = tonumber(f[19] or 0),
     reserved_usd = tonumber(f[20] or nil),
     started_at = tonumber(f[21] or 0), priority = f[11], asked_route = f[22],
-    webhook = f[23],
+    webhook = f[23], holder = f[24],
   }
 end
