@@ -34,8 +34,9 @@ class Recovery(NamedTuple):
 
     Attributes:
         noticed: seconds from the kill to its `restarted`, None where no text was out yet.
-        freed: seconds from the kill until what the job held of its limits was given back; where it
-            was given back more than once, so that its record no longer tells, as `running`.
+        freed: seconds from the kill until what the job held of its limits was given back, which is
+            when it was noticed. Where no text was out the record tells, and if the job was given
+            back more than once, so that it does not, this is as `running`.
         running: seconds from the kill to its next `started`, the wait for its limits included.
     """
 
@@ -66,7 +67,7 @@ def _recovery(ledger: Ledger, job: str, attempt: int, killed_at: float) -> Recov
     running = later[0].time - killed_at
     is_told = record.get("recoveries") == "1" == record.get("excused")
     freed = float(record["waiting_since"]) - killed_at if is_told else running
-    return Recovery(noticed, freed, running)
+    return Recovery(noticed, freed if noticed is None else noticed, running)
 
 
 @asynccontextmanager
