@@ -40,12 +40,15 @@ class Guarded:
         if tls:
             here.write_text(here.read_text() + self._configuration("tls.conf"))
             listens = ["--tls-port", str(self.port), "--tls-auth-clients", "yes"]
-        self.process = subprocess.Popen(
-            [
-                find_binary(), here, *listens, "--bind", "127.0.0.1",
-                "--aclfile", directory / "redis" / "users.acl", "--logfile", "server.log",
-            ]
-        )  # fmt: skip
+        self._command = [
+            find_binary(), here, *listens, "--bind", "127.0.0.1",
+            "--aclfile", directory / "redis" / "users.acl", "--logfile", "server.log",
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also again, with all that it kept."""
+        self.process = subprocess.Popen(self._command)
 
     def _configuration(self, name: str) -> str:
         text = (OPERATIONS / name).read_text()

@@ -23,6 +23,12 @@ WORDS = range(6)
 NO_COMMAND, NO_KEY, NO_CHANNEL = "permissions to run", "' key", "' channel"
 """How the server refuses."""
 
+LOADING_ADVICE = (
+    "before anything else run ACL SETUSER default off resetpass allkeys allchannels +@all, then "
+    "make-users.sh; the append-only file is read as this user"
+)
+"""`off` keeps everybody out as ever."""
+
 OPERATOR_ADVICE = "run penstock doctor as the user `operator`, who may ask"
 
 
@@ -47,6 +53,7 @@ def check_rights(store: Store) -> Iterator[Finding]:
         return
     except PenstockError:  # a managed server without ACL commands
         return
+    yield from _check_loading(store)
     here = [role for role in roles() if role.name in known]
     asked = here or [role._replace(name=own) for role in roles()]
     found = [finding for role in asked if (finding := _check(store, role))]
@@ -67,6 +74,17 @@ def roles() -> list[Role]:
         if commands:
             found.append(Role(name, commands, keys, channels))
     return found
+
+
+def _check_loading(store: Store) -> Iterator[Finding]:
+    """Whether a restart reads all there is in the append-only file: it is done as `default`."""
+    replies = []
+    for words in (["EXEC"], ["HSET", "penstock:job:x", "field", "value"]):
+        with mapped_errors(store.url):
+            replies.append(_text(store.redis.execute_command("ACL", "DRYRUN", "default", *words)))
+    if any(reply != "OK" for reply in replies):
+        text = "a restart of this server would lose jobs: its user default may not do everything"
+        yield Finding("rights", "problem", text, LOADING_ADVICE)
 
 
 def _check(store: Store, role: Role) -> Finding | None:

@@ -265,6 +265,24 @@ def test_a_user_who_may_not_do_its_work_is_a_problem(store: Store) -> None:
     assert "as the user `operator`" in unknown.advice
 
 
+def test_a_server_that_would_forget_jobs_is_a_problem(store: Store) -> None:
+    """Redis reads its append-only file as `default`, and leaves out what that user may not do."""
+    own = ["on", ">pass", "~*", "&*", "+@all"]
+    store.redis.execute_command("ACL", "SETUSER", "operator", *own)
+    as_operator = store.url.replace("unix://", "unix://operator:pass@")
+    try:
+        with closing(Store(as_operator)) as operator:
+            operator.redis.execute_command("ACL", "SETUSER", "default", "-@all", "resetkeys")
+            found, *_ = check_rights(operator)
+            operator.redis.execute_command("ACL", "SETUSER", "default", "+@all", "~*")
+            mended = [finding.verdict for finding in check_rights(operator)]
+    finally:
+        store.redis.acl_deluser("operator")
+    assert found.verdict == "problem"
+    assert "would lose jobs" in found.text
+    assert mended == ["ok"]
+
+
 def test_a_worker_that_does_not_hear_is_a_problem(cli: CommandLine, store: Store) -> None:
     """It says that it is there, but Celery does not reach it; one that was killed is only gone."""
     attend = attendance.attend("deaf@here", [], version="0.1.0", concurrency=1, streams=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -180,6 +181,27 @@ def test_the_first_key_is_made_once(guarded: Guarded, tmp_path: Path) -> None:
     subprocess.run([script, file], env=environment, check=True, capture_output=True)
     assert file.read_text() == made
     assert len(run_cli(guarded.url("operator"), "keys", "list", "--json").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_keeps_every_job(tmp_path: Path, end: signal.Signals) -> None:
+    """The append-only file is read by the user `default`: what it may not do would be left out."""
+    server = Guarded(tmp_path)
+    try:
+        until(server.answers)
+        assert run_cli(server.url("producer"), "submit", "hello").returncode == 0
+        with server.connect("operator") as operator:
+            before = sorted(operator.scan_iter())
+        server.process.send_signal(end)
+        server.process.wait(20)
+        server.start()
+        until(server.answers)
+        with server.connect("operator") as operator:
+            assert sorted(operator.scan_iter()) == before
+            assert any(key.startswith("penstock:job:") for key in before)
+    finally:
+        server.process.kill()
+        server.process.wait(20)
 
 
 def test_nobody_comes_in_without_a_name(guarded: Guarded) -> None:
