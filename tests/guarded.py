@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class Guarded:
     def start(self) -> None:
         """Start it, also again, with all that it kept."""
         self.process = subprocess.Popen(self._command)
+
+    def end(self, by: signal.Signals = signal.SIGTERM) -> None:
+        """End it, with this signal."""
+        self.process.send_signal(by)
+        self.process.wait(20)
 
     def _configuration(self, name: str) -> str:
         text = (OPERATIONS / name).read_text()

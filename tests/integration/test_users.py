@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,8 +46,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         until(server.answers)
         yield server
     finally:
-        server.process.terminate()
-        server.process.wait(20)
+        server.end()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -183,25 +184,60 @@ def test_the_first_key_is_made_once(guarded: Guarded, tmp_path: Path) -> None:
     assert len(run_cli(guarded.url("operator"), "keys", "list", "--json").stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_keeps_every_job(tmp_path: Path, end: signal.Signals) -> None:
-    """The append-only file is read by the user `default`: what it may not do would be left out."""
+@pytest.fixture
+def lone(tmp_path: Path) -> Iterator[Guarded]:
+    """A server of the test's own, to be ended and started again."""
     server = Guarded(tmp_path)
     try:
         until(server.answers)
-        assert run_cli(server.url("producer"), "submit", "hello").returncode == 0
-        with server.connect("operator") as operator:
-            before = sorted(operator.scan_iter())
-        server.process.send_signal(end)
-        server.process.wait(20)
-        server.start()
-        until(server.answers)
-        with server.connect("operator") as operator:
-            assert sorted(operator.scan_iter()) == before
-            assert any(key.startswith("penstock:job:") for key in before)
+        yield server
     finally:
-        server.process.kill()
-        server.process.wait(20)
+        server.end(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_keeps_every_job(lone: Guarded, by: signal.Signals) -> None:
+    """The append-only file is read by the user `default`: what it may not do would be left out."""
+    submitted = run_cli(lone.url("producer"), "submit", "hello").stdout.strip()
+    with lone.connect("operator") as operator:
+        before = sorted(operator.scan_iter())
+    assert f"penstock:job:{submitted}" in before
+    lone.end(by)
+    lone.start()
+    until(lone.answers)
+    with lone.connect("operator") as operator:
+        assert sorted(operator.scan_iter()) == before
+
+
+def test_a_backup_is_made_and_restored_as_the_runbook_says(lone: Guarded) -> None:
+    """Copied while the server works, then put into an empty directory: the job is there."""
+    page = (ROOT / "ops" / "runbook.md").read_text().partition("## Backing up Redis")[2]
+    save, restore = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (lone.directory / "backup").mkdir()
+    submitted = run_cli(lone.url("producer"), "submit", "hello").stdout.strip()
+    follow_runbook(lone, save)
+    lone.end(signal.SIGKILL)
+    shutil.rmtree(lone.directory / "redis" / "appendonlydir")
+    follow_runbook(lone, restore)
+    lone.start()
+    until(lone.answers)
+    shown = run_cli(lone.url("reader"), "show", submitted)
+    assert shown.returncode == 0, shown.stderr
+
+
+def follow_runbook(server: Guarded, commands: str) -> None:
+    """Do what it says, on this server: redis-cli is not on every machine."""
+    for folder, own in (("/data/", "redis/"), ("/backup/", "backup/")):
+        commands = commands.replace(folder, f"{server.directory}/{own}")
+    for line in commands.splitlines():
+        if not line.startswith("redis-cli "):
+            subprocess.run(shlex.split(line), check=True)
+            continue
+        asked, _, rest = line.removeprefix("redis-cli ").partition("|")
+        with server.connect("operator") as operator:
+            reply = str(operator.execute_command(*shlex.split(asked)))
+        if rest:
+            assert re.search(rest.split()[1].replace(":", "': "), reply)
 
 
 def test_nobody_comes_in_without_a_name(guarded: Guarded) -> None:
