@@ -61,7 +61,7 @@ def muster() -> Command[list[WorkerRecord]]:
     def parse(reply: list[list[bytes]]) -> list[WorkerRecord]:
         return [_record([part.decode() for part in entry]) for entry in reply]
 
-    return Command(load("muster"), [keys.WORKERS], [], parse)
+    return Command(load("muster"), [], [], parse)
 
 
 def _record(parts: list[str]) -> WorkerRecord:

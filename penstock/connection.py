@@ -267,6 +267,10 @@ class Server:
         """Without secrets: kombu compares connections by it, and Celery shows it."""
         return f"Server({without_credentials(self.url)!r})"
 
+    def __json__(self) -> str:
+        """As shown: `celery inspect stats` and Flower ask workers for their broker's options."""
+        return repr(self)
+
     @property
     def sentinels(self) -> tuple[str, ...]:
         """HOST:PORT of each Sentinel; none where the URL is the server's own."""

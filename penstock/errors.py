@@ -63,6 +63,10 @@ class ConfigurationError(PenstockError):
         self.mistakes = tuple(mistakes)
 
 
+class NotPermitted(ConfigurationError):
+    """The user of PENSTOCK_REDIS_URL came in, but lacks a right to this."""
+
+
 class InvalidRequest(PenstockError):
     """The job as submitted cannot be accepted; nothing was stored."""
 

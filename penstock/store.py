@@ -21,6 +21,7 @@ from penstock.connection import Demoted, Server, is_demotion
 from penstock.errors import (
     ConfigurationError,
     InvalidRequest,
+    NotPermitted,
     PenstockError,
     StoreError,
     StoreFull,
@@ -44,9 +45,15 @@ def map_error(error: BaseException, url: str) -> PenstockError:
     shown, text = without_credentials(url), str(error).rstrip(".")
     if isinstance(error, UnicodeEncodeError):
         return InvalidRequest("the text is not valid Unicode; send it as UTF-8")
-    if _is_refusal(error):
+    if isinstance(error, exceptions.AuthenticationError):
         return ConfigurationError(
             f"Redis at {shown} refuses these credentials: {text}. Check PENSTOCK_REDIS_URL"
+        )
+    if _lacks_right(error):
+        return NotPermitted(
+            f"the user of Redis at {shown} lacks a right to this: {text}. Use the user of a "
+            "role that may (Users in docs/operations.md); after an upgrade run make-users.sh and "
+            "ACL LOAD"
         )
     if "DB index" in str(error):
         return ConfigurationError(
@@ -85,11 +92,11 @@ def _unavailable(error: BaseException, shown: str, text: str) -> StoreUnavailabl
     return None
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether the user may not do this, or not come in; scripts say it in a way of their own."""
-    refused = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+def _lacks_right(error: BaseException) -> bool:
+    """Whether the user may not do this; scripts say it in a way of their own."""
     in_script = ("ACL failure in script", "The user executing the script can't")
-    return isinstance(error, refused) or any(text in str(error) for text in in_script)
+    refused = isinstance(error, exceptions.NoPermissionError)
+    return refused or any(text in str(error) for text in in_script)
 
 
 @contextmanager

@@ -86,7 +86,8 @@ def needed() -> dict[str, Role]:
     )
     reader.commands.difference_update(WRITES)
     worker = _role(agrees | scripts_of("worker"), CALLS | BROKER, {"queue"}, feeds=False)
-    celery = Role(CALLS | BROKER, BROKER_KEYS | {"penstock:celeryev.*"}, BROKER_CHANNELS)
+    looks_at = {"penstock:celeryev.*", _pattern("queue")}  # Flower tells how long the queues are
+    celery = Role(CALLS | BROKER, BROKER_KEYS | looks_at, BROKER_CHANNELS)
     worker.keys.update(BROKER_KEYS)
     worker.channels.update(BROKER_CHANNELS, [CATALOGUE["control"], _pattern("feed")])
     return {

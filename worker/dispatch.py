@@ -27,6 +27,7 @@ from penstock.connection import Demoted, Server
 from penstock.errors import StoreUnavailable
 from penstock.keys import PREFIX, QUEUE_NAME
 from penstock.settings import Settings
+from penstock.store import mapped_errors
 from penstock.trace import Tracer
 
 TASK = "penstock.attempt"
@@ -128,6 +129,11 @@ class EagerConnection(Connection):  # type: ignore[misc]
         intervals = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1}
         return super().ensure_connection(*arguments, **{**intervals, **options})
 
+    def as_uri(self, *arguments: Any, **options: Any) -> str:
+        """For people and for Flower, which go by the scheme and know no transport of ours."""
+        shown: str = super().as_uri(*arguments, **options)
+        return f"redis://{shown.partition('://')[2]}"
+
 
 class Broker(AMQP):  # type: ignore[misc]
     """Celery's messaging on our kind of connection."""
@@ -161,13 +167,13 @@ def queue_of(route: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
-def alive(app: Celery, timeout: float) -> list[str]:
+def alive(app: Application, timeout: float) -> list[str]:
     """The names of the workers that answer a ping within `timeout` seconds, sorted.
 
-    Raises StoreUnavailable.
+    Raises StoreUnavailable; NotPermitted.
     """
     try:
-        with app.connection_for_write() as connection:  # whose reads end with it
+        with mapped_errors(app.settings.server_url), app.connection_for_write() as connection:
             replies: list[dict[str, Any]] = app.control.ping(timeout=timeout, connection=connection)
     except OperationalError as error:  # kombu's name for all that its connections meet
         raise StoreUnavailable(f"cannot ask the workers through Redis: {error}") from None

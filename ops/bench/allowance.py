@@ -83,6 +83,12 @@ class Allowance(NamedTuple):
         return names.get(self.kind, "tokens")
 
     @property
+    def limits(self) -> dict[str, int]:
+        """The same for the simulator, which takes a burst for requests only."""
+        burst = {"burst": BURST} if self.kind == "requests_per_minute" else {}
+        return {self.kind: self.amount, **burst}
+
+    @property
     def route(self) -> str:
         """The same limit as a route of penstock.toml."""
         limits = {"concurrency": SLOTS, self.kind: self.amount, "burst": BURST}

@@ -13,16 +13,17 @@ from ops.bench.stand import Stand
 TITLE = "Use of a provider's limit by four worker processes"
 
 NOT_SHOWN = """\
-The simulator enforces the limit: requests at once, or a count in any 60 seconds, with a 429 for
-what is beyond it; a request's tokens are charged when it comes. There is always more work than
+The simulator enforces the limit: requests at once, or a count in any 60 seconds, of requests no
+more than 10 at once, with a 429 for what is beyond it; a request's tokens are charged when it
+comes. There is always more work than
 may run. "use" is what the simulator let in over what it allows, after the first minute; "429" is
 what it refused, from the start. Penstock's route has the very same limit, and a burst of 10. The
 rivals have a quarter of it in each process: Celery's `rate_limit` takes jobs a minute only, so
 for requests at once and for tokens it is set to what the mean job allows, which somebody must
 know beforehand; the limiter a process is a semaphore, or a count of the last minute that is
 corrected by the answers' usage. A job the rivals are refused is not tried again, as that would
-be refused again: they lose it. Not shown: a provider that counts by the calendar minute or by a
-bucket, which allows the same and forgives more; other users of the same account."""
+be refused again: they lose it. Not shown: a provider that counts by the calendar minute, which allows
+the same and forgives more; other users of the same account."""
 
 USE = "use, %"
 PIECE = 10.0
@@ -62,7 +63,7 @@ def measure(crew: Crew, size: Size) -> Result:
     allowance, stand = crew.allowance, crew.stand
     seconds = size.warm_up + size.window
     jobs = round(allowance.jobs_per_minute * (seconds / 60 + 1) * PLENTY)
-    with stand.upstream(**{allowance.kind: allowance.amount}), crew.started():
+    with stand.upstream(**allowance.limits), crew.started():
         crew.feed(jobs)
         series = Series(stand)
         series.watch(seconds, allowance.amount)

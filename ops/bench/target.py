@@ -44,7 +44,10 @@ FIXED = (
     Target("tracing", "off", "of a job, %", "at most", 1),
     Target("tracing", "on, 1 %", "of a job, %", "at most", 3),
     Target("admission", "1 tenant, 1000000 waiting", ONE, "at most", 100),
-    Target("admission", "10000 tenants, 1000000 waiting", ONE, "at most", 100),
+    *(
+        Target("admission", f"10000 tenants, {waiting} waiting", ONE, "at most", 100)
+        for waiting in (10_000, 100_000, 1_000_000)
+    ),
     *(
         target
         for name in (f"{allowance.title}, penstock" for allowance in ALLOWANCES)

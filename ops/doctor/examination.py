@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from ops.doctor.finding import Finding
-from ops.doctor.rights import check_rights
+from ops.doctor.rights import allowed, check_rights
 from ops.doctor.routes import check_routes
 from ops.doctor.server import check_server
 from ops.doctor.settings import read_settings, unknown_routes
@@ -42,21 +42,25 @@ class Examination:
         self.doing = f"asking Redis at {settings.safe_url}"
         try:
             with closing(Store(settings.server_url)) as store:
-                yield from check_server(store)
+                yield from allowed("server", check_server(store))
                 self.doing = "asking what users may do"
                 yield from check_rights(store)
                 self.doing = "pinging the workers"
-                yield from check_workers(settings, store)
-                yield from check_records(store)
-                self._urls = published_urls(settings, store)
-                with Client(settings) as client:
-                    surveys = client.surveys()
-                yield from check_service(store, surveys)
-                yield from unknown_routes(settings, [survey.route for survey in surveys])
+                yield from allowed("workers", check_workers(settings, store))
+                yield from allowed("records", check_records(store))
+                yield from allowed("routes", self._routes(settings, store))
                 self.doing = "looking at the webhooks"
-                yield from check_webhooks(settings)
+                yield from allowed("webhooks", check_webhooks(settings))
         except StoreUnavailable as error:
             advice = "or run one here: penstock up"
             yield Finding("server", "unreachable", str(error), advice)
         except PenstockError as error:
             yield Finding("server", "problem", str(error), "see the message")
+
+    def _routes(self, settings: Settings, store: Store) -> Iterator[Finding]:
+        """What was ever published, and whether workers serve it."""
+        self._urls = published_urls(settings, store)
+        with Client(settings) as client:
+            surveys = client.surveys()
+        yield from check_service(store, surveys)
+        yield from unknown_routes(settings, [survey.route for survey in surveys])

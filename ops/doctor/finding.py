@@ -16,7 +16,7 @@ class Finding(msgspec.Struct, frozen=True):
     """The result of one check.
 
     Attributes:
-        subject: settings, server, rights, workers, webhooks or `route <name>`.
+        subject: settings, server, rights, workers, records, routes, webhooks or `route <name>`.
         verdict: whether something must be done (problem; unreachable, where that is Redis), should
             be (warning), or not.
         text: what was found.

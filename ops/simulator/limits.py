@@ -44,12 +44,28 @@ class Window:
         return 0.0 if over <= 0 else WINDOW
 
 
+class Bucket:
+    """Holds so many requests at once, and lets one more in whenever a minute's share has passed."""
+
+    def __init__(self) -> None:
+        self._full_until = float("-inf")
+
+    def wait(self, now: float, per_minute: int, burst: int) -> float:
+        """Seconds until a request fits; 0 if it does now."""
+        return max(0.0, self._full_until - now - (burst - 1) * WINDOW / per_minute)
+
+    def add(self, now: float, per_minute: int) -> None:
+        """Count a request."""
+        self._full_until = max(self._full_until, now) + WINDOW / per_minute
+
+
 class Limits:
     """Admits requests. The attributes may change at any time and count from the next request on.
 
     Attributes:
         concurrency: requests at once, or None. DeepInfra's documented limit is 200 a model.
         requests_per_minute: or None.
+        burst: requests at once, out of those of a minute, or None.
         tokens_per_minute: prompt and completion, charged on admission, or None.
         retry_after: whether a 429 says when to come back.
         charged: tokens of all requests that were let in while tokens were limited.
@@ -61,16 +77,19 @@ class Limits:
         *,
         concurrency: int | None = None,
         requests_per_minute: int | None = None,
+        burst: int | None = None,
         tokens_per_minute: int | None = None,
         retry_after: bool = False,
     ) -> None:
         self.concurrency = concurrency
         self.requests_per_minute = requests_per_minute
+        self.burst = burst
         self.tokens_per_minute = tokens_per_minute
         self.retry_after = retry_after
         self.charged = 0
         self._clock = clock
         self._requests = Window()
+        self._bucket = Bucket()
         self._tokens = Window()
 
     def admit(self, in_flight: int, tokens: Callable[[], int]) -> None:
@@ -85,9 +104,11 @@ class Limits:
         now = self._clock()
         amount = 0 if self.tokens_per_minute is None else tokens()
         self._check(self._requests, now, 1, self.requests_per_minute)
+        self._check_burst(now)
         self._check(self._tokens, now, amount, self.tokens_per_minute)
         if self.requests_per_minute is not None:
             self._requests.add(now, 1)
+            self._bucket.add(now, self.requests_per_minute)
         if amount:
             self._tokens.add(now, amount)
             self.charged += amount
@@ -95,6 +116,12 @@ class Limits:
     def _check(self, window: Window, now: float, amount: int, limit: int | None) -> None:
         wait = 0.0 if limit is None else window.wait(now, amount, limit)
         if wait > 0:
+            self._refuse(wait)
+
+    def _check_burst(self, now: float) -> None:
+        if self.requests_per_minute is None or self.burst is None:
+            return
+        if (wait := self._bucket.wait(now, self.requests_per_minute, self.burst)) > 0:
             self._refuse(wait)
 
     def _refuse(self, wait: float) -> None:

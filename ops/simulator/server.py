@@ -37,6 +37,7 @@ class LimitsChange(msgspec.Struct, forbid_unknown_fields=True):
 
     concurrency: int | msgspec.UnsetType | None = msgspec.UNSET
     requests_per_minute: int | msgspec.UnsetType | None = msgspec.UNSET
+    burst: int | msgspec.UnsetType | None = msgspec.UNSET
     tokens_per_minute: int | msgspec.UnsetType | None = msgspec.UNSET
     retry_after: bool | msgspec.UnsetType = msgspec.UNSET
 

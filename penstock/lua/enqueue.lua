@@ -72,21 +72,23 @@ local function field(name, at, last)
 end
 
 local gates = {}
-local function expected_cost(route, at, last)
+local function expected_cost(route, deadline, at, last)
   gates[route] = gates[route] or read_gate(route)
   local gate, request = gates[route], field('request', at, last) or ''
   if not gate then return 0 end
+  local tier = tier_for(gate, field('service_tier', at, last), deadline, now)
   local most_output = tonumber(field('max_tokens', at, last) or math.huge)
-  return expected_usd(gate, expected_tokens(gate, #request, most_output))
+  local usd = expected_usd(gate, expected_tokens(gate, #request, most_output))
+  return usd * (tier and tier.factor or 1)
 end
 
 -- The period whose budget has no room for the job, of a tenant whose jobs are not to wait for the next.
 local spent_of = {}
-local function over_budget(tenant, route, at, last)
+local function over_budget(tenant, route, deadline, at, last)
   local limits = limits_for(tenant)
   if not limits.rejects or not has_budget(limits) then return nil end
   spent_of[tenant] = spent_of[tenant] or read_spent(tenant, now)
-  return spent_period(limits, spent_of[tenant], expected_cost(route, at, last))
+  return spent_period(limits, spent_of[tenant], expected_cost(route, deadline, at, last))
 end
 
 -- The format to write: what all read who are there; a producer knows its own and the one before.
@@ -108,7 +110,8 @@ local function enqueue(at, last)
     seen = holder and existing(holder, digest)
   end
   if seen then return seen end
-  local period = over_budget(tenant, route, at + FIELDS, last)
+  if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
+  local period = over_budget(tenant, route, tonumber(deadline), at + FIELDS, last)
   if period then return {'over_budget', period} end
   if is_full(tenant) then return {'queue_full', tostring(limits_for(tenant).max_waiting)} end
   local conversation = ARGV[at + 9]
@@ -119,7 +122,6 @@ local function enqueue(at, last)
 
   local state, available = 'queued', now
   if delay ~= '0' then state, available = 'scheduled', now + tonumber(delay) end
-  if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
   local record, format = KEY.job .. id, format_for(tonumber(ARGV[at + 11]))
   redis.call('HSET', record, 'tenant', tenant, 'route', route, 'priority', priority,
     'digest', digest, 'state', state, 'created_at', stamp(now), 'version', format,

@@ -2,12 +2,12 @@
 -- Lists the workers that are there. Changes nothing.
 -- include: clock
 --
--- KEYS  1 workers
+-- KEYS  none: who only reads has no right to keys that are named so
 -- ARGV  none
 -- reply {{name, field, value...}...} by name
 
 local found = {}
-local there = redis.call('ZRANGE', KEYS[1], stamp(clock()), '+inf', 'BYSCORE', 'WITHSCORES')
+local there = redis.call('ZRANGE', KEY.workers, stamp(clock()), '+inf', 'BYSCORE', 'WITHSCORES')
 for i = 1, #there, 2 do
   local fields = redis.call('HGETALL', KEY.worker .. there[i])
   if #fields > 0 then

@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from penstock import AsyncClient, ConfigurationError, PenstockError, Settings, StoreError
 from penstock.agreement import Agreement
+from penstock.errors import NotPermitted
 from penstock.mistake import in_words
 from penstock.trace import Tracer, tracer_of
 from producers.gateway import answer, documents, jobs, telemetry
@@ -123,7 +124,11 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return answer.of_problem(request.url.path, problem_of(error))
 
 
-_UNTOLD = {ConfigurationError: "queue_refused", StoreError: "queue_broken"}
+_UNTOLD = {
+    ConfigurationError: "queue_refused",
+    NotPermitted: "queue_refused",
+    StoreError: "queue_broken",
+}
 """Errors whose text is for the operator only, by what the log calls them."""
 
 

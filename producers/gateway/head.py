@@ -1,6 +1,6 @@
-"""A request's head: bounds on its size and time, before there is a request that door.py could see.
+"""A request's head, and all else around its body: bounds on size and time, before door.py.
 
-uvicorn bounds neither, and whoever sends a head need not have any key yet.
+uvicorn bounds neither, and whoever sends a head, or trailers behind a body, may have no key yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from producers.gateway.door import HEADERS
 from producers.gateway.problem import Problem
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request line and its headers; browsers and proxies send far less."""
+"""Bytes of a request line and its headers, or without a byte of body; browsers send far less."""
 
 
 class _HeadTooLarge(Exception):
@@ -49,10 +49,10 @@ class HeadBound(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes in before a head is whole."""
-        self._bytes += 0 if self._in_body else len(data)
+        """Count what comes in and is no body: the head, a chunk's extensions, trailers."""
+        self._bytes += len(data)
         super().data_received(data)
-        if not self._in_body and self._bytes > MAX_HEAD:
+        if self._bytes > MAX_HEAD:
             self._refuse(_too_large())
 
     def on_message_begin(self) -> None:
@@ -69,7 +69,13 @@ class HeadBound(HttpToolsProtocol):
             raise _HeadTooLarge
         self._disarm()
         self._in_body = True
+        self._bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, which door.py counts."""
+        self._bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The next head may begin."""
@@ -79,7 +85,7 @@ class HeadBound(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed, or is too large, is told in our own words."""
-        large = not self._in_body and self._bytes > MAX_HEAD
+        large = self._bytes > MAX_HEAD
         text = "this is no valid HTTP request"
         self._refuse(_too_large() if large else Problem(400, "not_http", text))
 
@@ -108,7 +114,8 @@ class HeadBound(HttpToolsProtocol):
         self._disarm()
         if self.transport.is_closing():
             return
-        if self._is_free():
+        waits = self._in_body and not self.pipeline and not self.cycle.response_started
+        if waits or self._is_free():
             self.transport.write(_written(problem))
             telemetry.REQUESTS.labels("unknown", "unknown", str(problem.status)).inc()
         self.transport.close()

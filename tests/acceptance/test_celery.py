@@ -48,13 +48,15 @@ async def ends(client: AsyncClient, id_: str) -> JobState:
 
 
 async def test_celery_commands_see_and_stop_streams() -> None:
-    """`status` and `inspect active` answer, `control terminate` stops a stream."""
+    """`status` and `inspect` answer, `control terminate` stops a stream."""
     async with Fleet() as fleet, AsyncClient(fleet.settings) as client:
         (worker,) = await fleet.start_workers(1, {})
         job = await client.submit(**job_request(**ENDLESS))
         await worker.says("job_claimed")
         assert "1 node online" in await fleet.run("celery", "-A", "worker.app", "status")
         assert job.id in await fleet.run("celery", "-A", "worker.app", "inspect", "active")
+        stats = await fleet.run("celery", "-A", "worker.app", "inspect", "stats", "--json")
+        assert '"transport_options": {' in stats
         assert (await upstream_stats(fleet))["in_flight"] == 1
 
         await fleet.run("celery", "-A", "worker.app", "control", "terminate", "TERM", job.id)

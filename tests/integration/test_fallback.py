@@ -9,6 +9,7 @@ import pytest
 from ops.local.server import EmbeddedServer
 from penstock import commands, keys
 from penstock.commands import Feedback
+from penstock.errors import BudgetSpent
 from penstock.events import decode
 from penstock.settings import Prices, RouteOverrides, Tenant
 from tests.integration.gates import Gate
@@ -328,6 +329,18 @@ def test_a_dearer_tier_reserves_more(gate_of: Any) -> None:
     gate.admit()
     assert float(gate.record(calm)["reserved_usd"]) == pytest.approx(80)
     assert float(gate.record(hurried)["reserved_usd"]) == pytest.approx(150)
+
+
+def test_a_tier_counts_when_the_budget_refuses(gate_of: Any) -> None:
+    """With `reject`, what is refused is what would have waited in its tier, and nothing else."""
+    gate = gate_of(TIERS, {"poor": Tenant(budget_day=100, over_budget="reject")})
+    gate.submit("poor", max_tokens=100)
+    gate.admit()  # 80 USD are reserved
+    with pytest.raises(BudgetSpent):
+        gate.submit("poor", max_tokens=15, service_tier="priority")
+    cheap = gate.submit("poor", max_tokens=15, service_tier="flex")
+    gate.admit()
+    assert gate.record(cheap)["state"] == "admitted"
 
 
 def test_a_retry_climbs_too(gate_of: Any) -> None:

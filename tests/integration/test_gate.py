@@ -76,6 +76,12 @@ class Ledger:
         ]
 
 
+def within_tokens(passed: list[Passed], most: int) -> None:
+    """What passed in a minute is within the limit, or is one job that is larger than it."""
+    tokens = [entry.tokens for entry in passed]
+    assert sum(tokens) <= most or max(tokens) == sum(tokens)
+
+
 class GateLife(RuleBasedStateMachine):
     """Jobs of four tenants on two routes, answers of any length, whatever fails, and time."""
 
@@ -157,14 +163,23 @@ class GateLife(RuleBasedStateMachine):
     @rule()
     def admit(self) -> None:
         for route in ROUTES:
-            before = self.gate.held(route)
+            before, spent = self.gate.held(route), self.of_budget()
             self.gate.admit(route=route)
-            for job in self.gate.held(route) - before:
+            passed = self.gate.held(route) - before
+            if first := [job for job in passed if self.tenant[job] == "poor"]:
+                fits = self.of_budget() <= (TENANTS["poor"].budget_day or 0) + 1e-9
+                assert fits or (spent == 0 and len(first) == 1)
+            for job in passed:
                 tokens = float(self.gate.record(job)["reserved"])
                 entry = Passed(self.gate.now, self.tenant[job], tokens, route)
                 self.ledger.entries.append(entry)
                 self.passed[job] = entry
         self.look_for_expired()
+
+    def of_budget(self) -> float:
+        """USD of the day's budget that are spent or reserved."""
+        day, usd = self.gate.store.redis.hmget("penstock:tenant:poor", "day", "day_usd")
+        return float(usd) if day == self.today.encode() else 0.0
 
     @rule()
     def sweep(self) -> None:
@@ -322,12 +337,22 @@ class GateLife(RuleBasedStateMachine):
             self.renew()
             route = self.gate.record(job)["route"]
             self.gate.store.redis.zadd(keys.held(route), {job: 1})
+            tokens, usd = self.charged(job)
             self.gate.sweep()
-            self.passed[job].tokens = 0
+            after = self.charged(job)
+            self.passed[job].tokens = after[0] - tokens
+            self.spent[self.tenant[job], self.today] += after[1] - usd
             if self.gate.record(job)["state"] == "failed":
                 self.end(job)
                 return
             self.admit()
+
+    def charged(self, job: str) -> tuple[int, float]:
+        """Tokens and USD that its tenant's account of today has, on all routes."""
+        fields = self.gate.store.redis.hgetall(keys.usage(self.tenant[job], self.today))
+        tokens = sum(int(value) for name, value in fields.items() if name.endswith(b"tokens"))
+        usd = sum(float(value) for name, value in fields.items() if name.endswith(b" usd"))
+        return tokens, usd
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -348,8 +373,8 @@ class GateLife(RuleBasedStateMachine):
             assert redis.zcard(keys.held(name)) <= route.concurrency
             passed = self.ledger.within(now, route=name)
             assert len(passed) <= (route.requests_per_minute or len(passed))
-            tokens = [entry.tokens for entry in passed]
-            assert sum(tokens) <= (route.tokens_per_minute or 0) or max(tokens) == sum(tokens)
+            within_tokens(passed, route.tokens_per_minute or 0)
+        within_tokens(self.ledger.within(now, "poor"), TENANTS["poor"].tokens_per_minute or 0)
 
     @invariant()
     def what_is_reserved_is_what_is_held(self) -> None:
@@ -372,12 +397,12 @@ class GateLife(RuleBasedStateMachine):
             passed = (entry for entry in self.ledger.entries if entry.route == route)
             mine = sum(round(entry.tokens) for entry in passed if entry.at // 0.5 >= first)
             assert mine == sum(int(tokens) for step, tokens in steps.items() if int(step) >= first)
-        day, usd = self.gate.store.redis.hmget("penstock:tenant:poor", "day", "day_usd")
         held = [self.gate.record(job) for job in self.held() if self.tenant[job] == "poor"]
         today = [each for each in held if date_of(float(each["admitted_at"])) == self.today]
         reserved = sum(float(record["reserved_usd"]) for record in today)
-        counted = float(usd) if day == self.today.encode() else 0.0
-        assert counted == pytest.approx(self.spent["poor", self.today] + reserved, abs=1e-9)
+        assert self.of_budget() == pytest.approx(
+            self.spent["poor", self.today] + reserved, abs=1e-9
+        )
 
     @invariant()
     def every_job_is_in_one_place(self) -> None:

@@ -386,6 +386,26 @@ def test_a_head_without_end_is_cut_off(gateway: GatewayThread) -> None:
             endless.sendall(b"X: " + b"x" * 64 * 1024 * 1024)
 
 
+@pytest.mark.parametrize(
+    "endless", [b"2\r\n{}\r\n0\r\nX: ", b"2;x="], ids=["trailer", "chunk extension"]
+)
+def test_what_is_around_a_body_has_an_end(gateway: GatewayThread, endless: bytes) -> None:
+    """Over 64 KiB without a byte of body end the connection, long before gateway_timeout."""
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(gateway.address, timeout=10) as sender:
+        sender.sendall(head + endless)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            sender.sendall(b"x" * 64 * 1024 * 1024)
+
+
+def test_a_body_in_small_chunks_is_taken(api: httpx.Client) -> None:
+    """The framing of each chunk is larger than what is in it."""
+    body = b'{"messages": [{"role": "user", "content": "' + b"x" * 20_000 + b'"}]}'
+    pieces = (body[at : at + 1] for at in range(len(body)))
+    sent = api.post("/v1/jobs", content=pieces, headers={"content-type": "application/json"})
+    assert sent.status_code == 202
+
+
 def test_a_head_of_nearly_the_size_passes(api: httpx.Client) -> None:
     """What is just within is taken, and the connection is used again."""
     for _ in range(2):

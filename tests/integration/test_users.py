@@ -85,7 +85,14 @@ def test_each_role_does_its_work(guarded: Guarded, worker: WorkerProcess) -> Non
     late = run_cli(producer, "submit", "x", "--delay", "1h", "--deadline", "2h").stdout.strip()
     assert run_cli(producer, "cancel", late).returncode == 0
     assert "cancelled" in run_cli(reader, "show", late).stdout
-    for look in (["list"], ["usage"], ["routes"], ["webhooks", "list"], ["follow", late]):
+    for look in (
+        ["list"],
+        ["usage"],
+        ["routes"],
+        ["webhooks", "list"],
+        ["top", "--once"],
+        ["follow", late],
+    ):
         told = run_cli(reader, *look)
         assert told.returncode == 0 or look[0] == "follow", told.stderr
     status = subprocess.run(
@@ -102,6 +109,15 @@ def test_each_role_does_its_work(guarded: Guarded, worker: WorkerProcess) -> Non
     assert worker.wait() == 0
     # A worker would warn of appendfsync no; where CONFIG is refused it does without.
     assert refused(guarded) <= {("worker", "config|get")}
+
+
+@pytest.mark.parametrize("role", ["producer", "worker", "gateway", "reader", "celery", "metrics"])
+def test_doctor_helps_each_role(guarded: Guarded, simulator: SimulatorThread, role: str) -> None:
+    """What its user may not ask is a warning that names the user who may: nothing is wrong."""
+    url = guarded.url(role)
+    examined = run_cli(url, "doctor", PENSTOCK_UPSTREAM_URL=simulator.url)
+    assert examined.returncode == 0, examined.stdout
+    assert "as the user `operator`" in " ".join(examined.stdout.split())
 
 
 def test_the_gateway_does_its_work(guarded: Guarded, worker: WorkerProcess) -> None:

@@ -43,6 +43,21 @@ def test_concurrency_is_a_number_of_requests_at_once() -> None:
     )
 
 
+def test_a_burst_is_all_at_once() -> None:
+    """Of a minute's requests only so many pass together; then one as its share of time is over."""
+    clock = Clock()
+    limits = Limits(clock, requests_per_minute=60, burst=3, retry_after=True)
+    assert [refusal(limits) for _ in range(3)] == [None] * 3
+    rejection = refusal(limits)
+    assert rejection is not None
+    assert rejection.headers == {"retry-after": "1"}
+    clock.now += 1
+    assert refusal(limits) is None
+    assert refusal(limits) is not None
+    clock.now += 30
+    assert [refusal(limits) is None for _ in range(4)] == [True, True, True, False]
+
+
 def test_requests_per_minute_slide() -> None:
     """In no 60 seconds are there more than the limit, and Retry-After says when one fits."""
     clock = Clock()
