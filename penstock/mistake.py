@@ -26,7 +26,8 @@ _OWN_TYPES = frozenset(get_args(ErrorType))
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 TENANT_NAME = rf"^\*$|{NAME}"
-URL = r"^https?://[^/\s]+"
+URL = r"^https?://[^/\s@?#]+(/|$)"
+"""Without user and password: it is shown, and others learn it through Redis."""
 ORIGIN = r"^https?://[^/\s]+$|^\*$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 HEADER = r"^[A-Za-z0-9-]{1,64}$"
@@ -139,7 +140,10 @@ def in_words(error: ErrorDetails) -> tuple[str, str]:
 
 _PATTERNS = {
     NAME: ("is no name", "take up to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit"),
-    URL: ("is no URL", "write what begins with http:// or https://, up to /chat/completions"),
+    URL: (
+        "is no URL, or has a user or password in it",
+        "write what begins with http:// or https://, up to /chat/completions; secrets go to token",
+    ),
     ORIGIN: ("is no origin", "write https://app.example.com, without a path, or * for any page"),
     VARIABLE: ("is no variable's name", "take letters, digits and _, and no digit first"),
     HEADER: ("is no header's name", "take up to 64 letters, digits and -"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any, Literal
 
 import click
@@ -50,12 +51,16 @@ def _console() -> Console:
 
 def print_parts(*parts: Table | Text) -> None:
     """Print to stdout, whole lines where it is a pipe."""
+    click.echo("\n".join(_drawn(*parts)))
+
+
+def _drawn(*parts: Table | Text) -> list[str]:
+    """The lines of it."""
     console = _console()
-    with console.capture() as rendered:  # rich has ways of its own with a closed pipe
+    with console.capture() as drawn:  # rich has ways of its own with a closed pipe
         for part in parts:
             console.print(part, soft_wrap=True)
-    lines = rendered.get().split("\n")
-    click.echo("\n".join(line.rstrip() for line in lines), nl=False)
+    return [line.rstrip() for line in drawn.get().removesuffix("\n").split("\n")]
 
 
 def print_record(record: JobRecord, outlook: Outlook | None) -> None:
@@ -79,9 +84,21 @@ def print_table(records: Iterable[JobRecord]) -> None:
     print_parts(table)
 
 
-def print_lines(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> None:
-    """Print a table; columns from `numbers_from` on are numbers, and stand to the right."""
-    print_parts(table(names, lines, numbers_from=numbers_from))
+def print_lines(
+    names: Iterable[str],
+    lines: Iterable[Iterable[str]],
+    *,
+    numbers_from: int,
+    below: Iterable[str] = (),
+) -> None:
+    """Print a table; columns from `numbers_from` on are numbers, and stand to the right.
+
+    `below` has for each line what is too long for a column, and comes under it.
+    """
+    head, *drawn = _drawn(table(names, lines, numbers_from=numbers_from))
+    under = (f"  {harmless(text)}" for text in below)
+    pairs = zip_longest(drawn, under)
+    click.echo("\n".join([head, *(part for pair in pairs for part in pair if part)]))
 
 
 def table(names: Iterable[str], lines: Iterable[Iterable[str]], *, numbers_from: int) -> Table:

@@ -64,19 +64,20 @@ def resend(deliveries: tuple[str, ...]) -> None:
 def _print(found: Sequence[Delivery]) -> None:
     from producers import report
 
-    names = ["DELIVERY", "STATE", "EVENT", "ENDPOINT", "LAST ANSWER", "AGE", "TRIES"]
-    report.print_lines(names, [_row(delivery, time.time()) for delivery in found], numbers_from=5)
+    names = ["DELIVERY", "STATE", "EVENT", "AGE", "TRIES"]
+    rows = [_row(delivery, time.time()) for delivery in found]
+    report.print_lines(names, rows, numbers_from=3, below=map(_way, found))
 
 
 def _row(delivery: Delivery, now: float) -> list[str]:
-    return [
-        delivery.id, delivery.state, delivery.type, without_credentials(delivery.url),
-        _last_answer(delivery), spoken(now - delivery.created_at), f"{len(delivery.log)}",
-    ]  # fmt: skip
+    age = spoken(now - delivery.created_at)
+    return [delivery.id, delivery.state, delivery.type, age, f"{len(delivery.log)}"]
 
 
-def _last_answer(delivery: Delivery) -> str:
+def _way(delivery: Delivery) -> str:
+    """Where it goes, and what was answered last."""
+    url = without_credentials(delivery.url)
     if not delivery.log:
-        return ""
+        return url
     last = delivery.log[-1]
-    return last.error or str(last.status)
+    return f"{url}: {last.error or last.status}"

@@ -22,8 +22,8 @@ rivals have a quarter of it in each process: Celery's `rate_limit` takes jobs a 
 for requests at once and for tokens it is set to what the mean job allows, which somebody must
 know beforehand; the limiter a process is a semaphore, or a count of the last minute that is
 corrected by the answers' usage. A job the rivals are refused is not tried again, as that would
-be refused again: they lose it. Not shown: a provider that counts by the calendar minute, which allows
-the same and forgives more; other users of the same account."""
+be refused again: they lose it. Not shown: a provider that counts by the calendar minute, which
+allows the same and forgives more; other users of the same account."""
 
 USE = "use, %"
 PIECE = 10.0

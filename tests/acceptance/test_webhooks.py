@@ -131,6 +131,10 @@ def test_a_secret_is_shown_nowhere(
         )),
     ]  # fmt: skip
     assert all(shown)
+    head, line, way = shown[-2].splitlines()
+    assert max(len(head), len(line)) <= 80
+    assert delivery.id in line
+    assert way.strip() == f"{delivery.url}: 200"
     assert not any(SECRET.removeprefix("whsec_") in text for text in shown)
     assert PROMPT not in worker.log
 

@@ -156,6 +156,7 @@ def test_a_secret_file_that_cannot_be_read_is_an_error(
         ("PENSTOCK_WORKER_ROUTES", "default,,fast",
          "PENSTOCK_WORKER_ROUTES: worker_routes #2: there is no route 'fast'; known routes: "),
         ("PENSTOCK_UPSTREAM_URL", "nothttp", "PENSTOCK_UPSTREAM_URL: is no URL"),
+        ("PENSTOCK_UPSTREAM_URL", "https://me:pw@h/v1", "PENSTOCK_UPSTREAM_URL: is no URL, or"),
         ("PENSTOCK_DRAIN_TIMEOUT", "inf", "PENSTOCK_DRAIN_TIMEOUT: must be a finite number"),
         ("PENSTOCK_RESULT_TTL", "9" * 30, "PENSTOCK_RESULT_TTL: must be "),
         ("PENSTOCK_ROUTES", '{"a":', "PENSTOCK_ROUTES: is not JSON; "),

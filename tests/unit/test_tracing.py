@@ -119,7 +119,7 @@ def test_the_time_in_the_queue_is_a_span(make: Make, exporter: InMemorySpanExpor
 def test_failures_are_told_without_words(make: Make, exporter: InMemorySpanExporter) -> None:
     """An error's kind is an attribute; what the upstream or a canceller said is nowhere."""
     tracer, error = make(1), StatusError("canary", status=429, type="canary", quoted=True)
-    route = Route(url="http://user:canary@u:81/canary?canary=1", model="m")
+    route = Route(url="http://u:81/canary?canary=1", model="m")
     with tracer.attempt(claim()) as attempt:
         with pytest.raises(StatusError), tracer.call(route, "m"):
             raise error
