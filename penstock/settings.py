@@ -429,11 +429,11 @@ class Settings(BaseSettings):
             changed.__dict__.pop(cached, None)
         return changed
 
-    def hook_secrets(self, secret_env: str) -> tuple[str, ...]:
+    def hook_secrets(self, hook: str, secret_env: str) -> tuple[str, ...]:
         """The secrets of a webhook in; raises ConfigurationError where there is none."""
         if secrets := tuple((_secret(secret_env) or "").split()):
             return secrets
-        raise ConfigurationError(f"{secret_env} is not set; it holds the secret of a [hooks] table")
+        raise ConfigurationError(f"{secret_env} is not set; it holds the secret of [hooks.{hook}]")
 
     def _route(self, given: RouteOverrides) -> Route:
         token = self.token

@@ -208,7 +208,7 @@ def _row(record: JobRecord, now: float) -> list[str | Text]:
         spoken(now - record.created_at),
         _took(record) or "",
         record.route,
-        str(record.counted_attempt),
+        str(record.attempt),
         str(completion.usage.completion_tokens) if completion else "",
     ]
 

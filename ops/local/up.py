@@ -64,11 +64,19 @@ class Plant:
 
     def run(self) -> int:
         """Run until a signal; the exit status."""
+        if self.settings.hooks and not self._no_gateway:
+            self._check_hooks()
         if self.settings.redis_url:
             require_server(self.settings.redis_url)
         supervisor = Supervisor(self._groups(), grace=self.settings.drain_timeout + SPARE_SECONDS)
         status = supervisor.run(self._announce)
         return 0 if status >= BY_SIGNAL else status
+
+    def _check_hooks(self) -> None:
+        """Raise ConfigurationError before anything starts, as the gateway would in the end."""
+        from producers.hooks.hook import compiled
+
+        compiled(self.settings)
 
     @property
     def url(self) -> str:

@@ -54,7 +54,7 @@ class WorkingHook:
 
     def arm(self) -> None:
         """Read the secrets; raises ConfigurationError."""
-        self._secrets = self._settings.hook_secrets(self.hook.secret_env)
+        self._secrets = self._settings.hook_secrets(self.name, self.hook.secret_env)
         try:
             for secret in self._secrets:
                 signature.check_secret(self.hook, secret)

@@ -47,7 +47,7 @@ def failed(client: Client) -> str:
     client.store.run(claim(job, "me"))
     error = {"type": "status_error", "code": "bad_model", "message": "no such model", "status": 404}
     data = {"error": error, "attempts": 1}
-    client.store.run(finish(job, 1, JobState.FAILED, 2, data))
+    client.store.run(finish(job, "me", JobState.FAILED, 2, data))
     return job
 
 
@@ -165,9 +165,9 @@ def test_a_waiting_job_shows_its_place_and_its_wait(cli: CommandLine, settings: 
     gate.admit()
     assert shown(cli, jobs[2])["waits as"] == "number 2 in line"
     for job in jobs:
-        attempt = gate.claim(job)
+        holder = gate.claim(job)
         gate.now += 20
-        gate.end(job, attempt, 100)
+        gate.end(job, holder, 100)
         gate.admit()
     gate.now = time.time()
     running, *jobs = gate.submit_many(5)

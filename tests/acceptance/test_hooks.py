@@ -157,10 +157,13 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_gateway_whose_hook_has_no_secret_does_not_start(client: Client, tmp_path: Path) -> None:
-    """It says which variable is missing, and ends with 2."""
+@pytest.mark.parametrize("command", [("gateway", "--port", "0"), ("up", "--simulate")])
+def test_a_gateway_whose_hook_has_no_secret_does_not_start(
+    client: Client, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Nor anything beside it: it says which variable is missing, and ends with 2."""
     environment = {**configured(tmp_path, "https://example.com/"), "HOOK_IN": ""}
-    done = run_cli(client.settings.server_url, "gateway", "--port", "0", **environment)
+    done = run_cli(client.settings.server_url, *command, **environment)
     assert (done.returncode, done.stderr) == (
-        2, "penstock: HOOK_IN is not set; it holds the secret of a [hooks] table\n",
+        2, "penstock: HOOK_IN is not set; it holds the secret of [hooks.triage]\n",
     )  # fmt: skip

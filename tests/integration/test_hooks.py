@@ -266,7 +266,7 @@ def test_an_unknown_hook_and_a_large_body_are_refused(door: httpx.Client) -> Non
     [
         ({"filter": "payload."}, "hooks.h.filter: is no template: "),
         ({"messages": [{"content": "{{"}]}, "hooks.h.messages #1.content: is no template: "),
-        ({"secret_env": "NOT_SET"}, "NOT_SET is not set; it holds the secret of a [hooks] table"),
+        ({"secret_env": "NOT_SET"}, "NOT_SET is not set; it holds the secret of [hooks.h]"),
         ({"verify": "nobody"}, "hooks.h.verify: "),
         ({"request": {"messages": []}}, "hooks.h.request: holds messages: "),
         ({"request": {"n": 0}}, "hooks.h.request: makes no valid job: n: must be 1 or more"),
