@@ -393,7 +393,7 @@ def test_the_answer_stays_in_one_piece_on_a_terminal(
         it.until(lambda text: "running for" in text.partition("Water")[2])
         say(client, job, 3, " falls.")
         it.until(lambda text: "running for" in text.partition(" falls.")[2])
-        client.store.run(finish(job, 1, JobState.COMPLETED, 4, COMPLETION))
+        client.store.run(finish(job, "me", JobState.COMPLETED, 4, COMPLETION))
         assert it.wait() == 0
     shown = "".join(part.partition("\x1b8")[2] or part for part in it.text.split("\x1b7"))
     assert "Water falls.\r\n" in shown.replace("\x1b[K", "")
@@ -402,4 +402,4 @@ def test_the_answer_stays_in_one_piece_on_a_terminal(
 def say(client: Client, job: str, n: int, text: str) -> None:
     """Write a delta as a worker would."""
     data = encode({"choices": [{"index": 0, "delta": {"content": text}}]})
-    assert client.store.run(append([job, 1, n, data])) == []
+    assert client.store.run(append([job, "me", n, data])) == []

@@ -6,6 +6,8 @@ from typing import Any
 
 import schemathesis
 
+from producers.gateway.openai.fields import PREFIX
+
 WHOLE = (
     "n", "max_tokens", "max_completion_tokens", "priority", "max_attempts", "result_ttl",
     "max_output_tokens", "seed", "top_k",
@@ -23,6 +25,14 @@ def filter_body(context: Any, body: Any) -> bool:
     if context.operation.path != "/v1/jobs" and not _is_answered(body):
         return False
     return not body.get("delay") and not any(isinstance(body.get(n), float) for n in WHOLE)
+
+
+@schemathesis.hook
+def filter_case(context: Any, case: Any) -> bool:
+    """No option twice: a header wins, so what is wrong with the body's own is never looked at."""
+    options = (name.lower().removeprefix(PREFIX) for name in case.headers or {})
+    body = case.body if isinstance(case.body, dict) else {}
+    return not body.keys() & {name.replace("-", "_") for name in options}
 
 
 def _is_answered(body: dict[str, Any]) -> bool:

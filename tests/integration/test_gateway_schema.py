@@ -13,12 +13,17 @@ import pytest
 
 from penstock import Settings
 from penstock.store import Store
+from producers.gateway.openai.fields import HEADERS
 from tests.gateways import GatewayThread, http, make_key
 from tests.processes import Started
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the specification's example
 
 CONFIGURATION = """
+[generation]
+# Requests have headers that no document names; test_gateway.py tries what else is unknown.
+allow-extra-parameters = false
+
 [checks.positive_data_acceptance]
 # A valid request can still meet a key that is another request's.
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
@@ -51,6 +56,18 @@ def test_whatever_is_sent_the_answer_is_documented(
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Tested: 16" in done.stdout
+
+
+def test_the_document_has_the_headers_of_a_request_for_an_answer(gateway: GatewayThread) -> None:
+    """Those that it takes, but for two that would be waited for, and a webhook's URL."""
+    with http(gateway.url) as api:
+        paths = api.get("/v1/openapi.json").json()["paths"]
+    for path in ("/v1/chat/completions", "/v1/responses"):
+        parameters = paths[path]["post"]["parameters"]
+        told = {p["name"] for p in parameters if p["in"] == "header"}
+        left_out = {f"x-penstock-{name}" for name in ("delay", "deadline", "webhook")}
+        assert told == {*HEADERS, "Idempotency-Key"} - left_out
+        assert all(parameter["description"] for parameter in parameters)
 
 
 ENDPOINT = {"url": "https://example.com:8443/a?b=@c", "events": ["started"], "secret": SECRET}

@@ -10,6 +10,8 @@ from producers.gateway.documents import ID, JOB
 from producers.gateway.door import JOB_HEADER
 from producers.gateway.openai.chunks import DONE
 from producers.gateway.openai.errors import Failure, body, type_of
+from producers.gateway.openai.fields import HANDLING, PREFIX
+from producers.gateway.openai.fields import OPTIONS as HEADER_OPTIONS
 from producers.gateway.openai.request import OPTIONS, ResponseRequest
 
 
@@ -60,7 +62,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """As `errors`, where a job's failure is told by the upstream's own status."""
-    told = {"model": OpenAIError, "description": "The job failed by this answer of its upstream."}
+    told = {**_error(502), "description": "The job failed by this answer of its upstream."}
     return {**errors(*ASKING, *statuses), "default": told}
 
 
@@ -111,6 +113,11 @@ def nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "properties": free}
 
 
+_HANDLED = {
+    "on-disconnect": "what becomes of the job when its client leaves",
+    "restart": "what a stream does when its attempt is begun again: end, or hold back till the end",
+}
+
 _JOB_FIELDS: Any = JOB["properties"]
 
 
@@ -145,6 +152,31 @@ RESPONSE_SHOWN = shown("The response as it stands.", _RESPONSE_EXAMPLE)
 RESPONSE_ERASED = shown(
     "It is erased.", {"id": f"resp_{ID[4:]}", "object": "response", "deleted": True}
 )
+
+
+def _option(name: str) -> dict[str, Any]:
+    """An option's schema as a header: text, and so never null."""
+    schema = _JOB_FIELDS[name]
+    kinds = schema.get("type")
+    return {**schema, "type": kinds[0]} if isinstance(kinds, list) else dict(schema)
+
+
+def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    text = schema.pop("description", "the option of this name; it wins over the body's")
+    return {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
+
+
+ASKING_HEADERS = [
+    _header("Idempotency-Key", {
+        "type": "string", "minLength": 1, "maxLength": 255,
+        "description": "the same key gives the same job, once",
+    }),
+    *(_header(PREFIX + header, _option(name)) for header, name in sorted(HEADER_OPTIONS.items())
+      if name not in ("delay", "deadline", "webhook")),
+    *(_header(PREFIX + name, {"enum": [*values], "description": _HANDLED[name]})
+      for name, values in sorted(HANDLING.items())),
+]  # fmt: skip
+"""Headers of a request for an answer."""
 
 CHAT = {
     **JOB,

@@ -15,7 +15,7 @@ from producers.gateway.asked import no_body
 from producers.gateway.body import json_body
 from producers.gateway.caller import Caller, Canceller, Queue, Reader, Submitter
 from producers.gateway.documents import body as takes
-from producers.gateway.jobs import check_owner
+from producers.gateway.jobs import RepeatKey, check_owner
 from producers.gateway.openai import (
     chat,
     documents,
@@ -44,7 +44,10 @@ ModelId = Annotated[str, Path(alias="id", description="A model's name, slashes i
     "/v1/chat/completions",
     response_class=Response,
     responses={**documents.CHAT_ANSWERED, **documents.answers()},
-    openapi_extra=takes(documents.CHAT, documents.CHAT_ASKED, required=True),
+    openapi_extra={
+        **takes(documents.CHAT, documents.CHAT_ASKED, required=True),
+        "parameters": documents.ASKING_HEADERS,
+    },
 )
 async def create_completion(caller: Submitter, queue: Queue, http: Request, body: Body) -> Response:
     """Answer a chat, whole or streamed.
@@ -84,7 +87,10 @@ async def show_model(caller: Reader, queue: Queue, http: Request, id_: ModelId) 
     "/v1/responses",
     response_class=Response,
     responses={**documents.RESPONSE_ANSWERED, **documents.answers()},
-    openapi_extra=takes(documents.RESPONSE, documents.RESPONSE_ASKED, required=True),
+    openapi_extra={
+        **takes(documents.RESPONSE, documents.RESPONSE_ASKED, required=True),
+        "parameters": documents.ASKING_HEADERS,
+    },
 )
 async def create_response(caller: Submitter, queue: Queue, http: Request, body: Body) -> Response:
     """Answer a request: waited for, streamed, or in the background.
@@ -140,7 +146,9 @@ async def show_response(
     responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413, 415)},
     dependencies=[Depends(no_body)],
 )
-async def cancel_response(caller: Canceller, queue: Queue, http: Request, id_: Id) -> Response:
+async def cancel_response(
+    caller: Canceller, queue: Queue, http: Request, id_: Id, idempotency_key: RepeatKey = None
+) -> Response:
     """Stop a response; one that has ended stays as it is, so this may be repeated.
 
     An Idempotency-Key is taken, but not needed.
