@@ -82,10 +82,10 @@ class GatewayProcess:
 
     def kill(self) -> None:
         """Kill -9, once."""
-        if self.process.returncode is None:
+        if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
-            self._log.close()
+        self._log.close()
 
 
 def make_key(store: Store, tenant: str = "default", scopes: Iterable[Scope] = Scope) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from prometheus_client import REGISTRY, start_http_server
@@ -40,8 +42,7 @@ def run(settings: Settings) -> int:
             _serve_metrics(settings.metrics_port)
         url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
         telemetry.log("gateway_started", url=url, server=settings.safe_url)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on when all is done
-            server.run([listener])
+        server.run([listener])
     telemetry.log("gateway_stopped")
     return 0
 
@@ -65,6 +66,16 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, and at a second Ctrl-C at once.
+
+        uvicorn's own remembers the signal and raises it again when all is done: the process would
+        end by it before its farewell is logged.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop: streams end, and their readers come back to another gateway with their cursors."""

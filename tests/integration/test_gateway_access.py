@@ -267,7 +267,7 @@ def test_a_lent_job_that_is_erased_is_gone(client: Client, store: Store) -> None
 
 
 def test_without_a_key_it_listens_on_loopback_only(settings: Settings, store: Store) -> None:
-    """Another --host is refused in one line until there is a key."""
+    """Another --host is refused in one line until there is a key; SIGTERM ends it with 0."""
     refused = run_cli(settings.server_url, "gateway", "--host", "0.0.0.0", "--port", "0")  # noqa: S104
     assert refused.returncode == 2
     assert "there is no API key yet" in refused.stderr
@@ -278,6 +278,9 @@ def test_without_a_key_it_listens_on_loopback_only(settings: Settings, store: St
         opened.until_ready()
         with http(opened.url) as api:
             assert api.get("/v1/jobs").status_code == 401
+        opened.process.terminate()
+        assert opened.process.wait(20) == 0
+        assert "gateway_stopped" in opened.log
     finally:
         opened.kill()
 
