@@ -278,6 +278,7 @@ class Settings(BaseSettings):
         float, Field(ge=0, allow_inf_nan=False, description="seconds; 0 sends each delta")
     ] = 0.05
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 25
+    metrics_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     watchdog_timeout: Seconds = 30
     follow_applied: bool = Field(

@@ -158,7 +158,7 @@ def run(settings: Settings) -> int:
         ConfigurationError: a port is taken.
     """
     if settings.metrics_port:
-        _serve_metrics(settings.metrics_port)
+        _serve_metrics(settings.metrics_host, settings.metrics_port)
     worker = create(settings).Worker(
         hostname=f"penstock-{os.getpid()}@{os.uname().nodename}",
         quiet=True,
@@ -200,11 +200,14 @@ def _collect_less() -> None:
     gc.set_threshold(70_000, 20, 20)
 
 
-def _serve_metrics(port: int) -> None:
+def _serve_metrics(host: str, port: int) -> None:
     try:
-        start_http_server(port)
+        start_http_server(port, host)
     except OSError as error:
-        raise ConfigurationError(f"cannot serve metrics on port {port}: {error}") from None
+        raise ConfigurationError(
+            f"cannot serve metrics on {host} port {port}: {error.strerror}. Choose others with "
+            "PENSTOCK_METRICS_HOST and --metrics-port"
+        ) from None
 
 
 def _lose(leases: Leases) -> Any:

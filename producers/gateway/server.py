@@ -39,7 +39,7 @@ def run(settings: Settings) -> int:
     with listening(settings.gateway_host, settings.gateway_port) as listener:
         if settings.metrics_port:
             REGISTRY.register(CensusCollector(settings))
-            _serve_metrics(settings.metrics_port)
+            _serve_metrics(settings.metrics_host, settings.metrics_port)
         url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
         telemetry.log("gateway_started", url=url, server=settings.safe_url)
         server.run([listener])
@@ -111,8 +111,11 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve_metrics(port: int) -> None:
+def _serve_metrics(host: str, port: int) -> None:
     try:
-        start_http_server(port)
+        start_http_server(port, host)
     except OSError as error:
-        raise ConfigurationError(f"cannot serve metrics on port {port}: {error}") from None
+        raise ConfigurationError(
+            f"cannot serve metrics on {host} port {port}: {error.strerror}. Choose others with "
+            "PENSTOCK_METRICS_HOST and --metrics-port"
+        ) from None

@@ -117,7 +117,12 @@ def test_ports_are_those_that_are_listened_on() -> None:
     for service in SERVICES.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     for name in ("worker", "gateway"):
-        assert SERVICES[name]["environment"]["PENSTOCK_METRICS_PORT"] == "9100"
+        given = SERVICES[name]["environment"]
+        assert (given["PENSTOCK_METRICS_HOST"], given["PENSTOCK_METRICS_PORT"]) == (
+            "0.0.0.0",  # noqa: S104 - whoever asks is in another container
+            "9100",
+        )
+    assert "PENSTOCK_METRICS_HOST=0.0.0.0 PENSTOCK_METRICS_PORT=9100\n" in DOCKERFILE
     assert str(DEFAULT_PORT) in SERVICES["simulator"]["command"]
     (alias,) = SERVICES["simulator"]["networks"]["default"]["aliases"]
     assert f"simulator={alias}\n" in ENTRYPOINT

@@ -240,6 +240,8 @@ def test_ports_are_there(place: list[Resource]) -> None:
         for variable, port in {"GATEWAY_PORT": "http", "METRICS_PORT": "metrics"}.items():
             if f"PENSTOCK_{variable}" in given:
                 assert int(given[f"PENSTOCK_{variable}"]) == own[port]
+                host = variable.replace("PORT", "HOST")
+                assert given[f"PENSTOCK_{host}"] == "0.0.0.0", "who asks is another Pod"  # noqa: S104
         if container["name"] == "simulator":
             assert own["http"] == DEFAULT_PORT
     for service in of_kind(place, "Service").values():

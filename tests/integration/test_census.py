@@ -141,14 +141,18 @@ def test_a_silent_redis_keeps_nobody_waiting() -> None:
 
 
 def test_a_gateway_tells_them(server: EmbeddedServer, client: Client, registered: None) -> None:
-    """They are on its metrics page beside its own, without any worker."""
+    """They are on its metrics page beside its own, without any worker, where it is told to be."""
     client.submit_many([{"messages": MESSAGES} for _ in range(203)])
     make_key(client.store)
     port = free_port()
-    gateway = GatewayProcess(server.url, "--metrics-port", str(port))
+    gateway = GatewayProcess(
+        server.url, "--metrics-port", str(port), PENSTOCK_METRICS_HOST="127.0.0.2"
+    )
     try:
         gateway.until_ready()
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        page = httpx.get(f"http://127.0.0.2:{port}/metrics", trust_env=False).text
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
     finally:
         gateway.kill()
     assert 'penstock_jobs_waiting{held_by="route",route="default"} 3.0' in page

@@ -289,6 +289,12 @@ def test_a_taken_port_is_one_line(settings: Settings, gateway: GatewayThread) ->
     """Status 2, and what to do."""
     refused = run_cli(settings.server_url, "gateway", "--port", str(gateway.address[1]))
     assert (refused.returncode, "Choose another with --port" in refused.stderr) == (2, True)
+    taken = str(gateway.address[1])
+    refused = run_cli(settings.server_url, "gateway", "--port", "0", "--metrics-port", taken)
+    assert refused.stderr.splitlines()[-1].endswith(
+        f"cannot serve metrics on 127.0.0.1 port {taken}: Address already in use. "
+        "Choose others with PENSTOCK_METRICS_HOST and --metrics-port"
+    )
 
 
 def test_an_open_gateway_takes_any_key(api: httpx.Client) -> None:

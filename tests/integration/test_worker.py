@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 import urllib.request
@@ -279,9 +280,11 @@ def test_no_line_of_the_log_gives_anything_away(client: Client, start_worker: St
 
 
 def test_metrics_tell_what_happened(client: Client, start_worker: Started) -> None:
-    """The metrics port serves jobs, attempts, tokens, cost and streams."""
+    """The metrics port serves jobs, attempts, tokens, cost and streams, to this address only."""
     port = free_port()
     start_worker("--metrics-port", str(port))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), 5)
     ask(client, Script(tokens=7)).result(timeout=20)
     with pytest.raises(JobFailed):
         ask(client, Script(fault=Fault("status", status=400))).result(timeout=20)
