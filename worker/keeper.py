@@ -81,6 +81,7 @@ class Keeper:
             self._admit(route)
 
     def _admit(self, route: str) -> None:
+        telemetry.begin(route)
         self._loops.every("admit", 0, Admissions(self._store, route, self._routes).run)
 
     async def _renew(self) -> None:

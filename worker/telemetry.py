@@ -6,12 +6,14 @@ job also carry job, attempt, route and tenant. No line carries a prompt, a compl
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from penstock.commands import Admission
 from penstock.log import get_logger
+from penstock.outbox import Verdict
+from penstock.state import TERMINAL
 
 
 class Action(NamedTuple):
@@ -157,6 +159,18 @@ DELIVERIES = Counter(
     "penstock_webhook_deliveries_total", "Tries of webhook deliveries, by outcome.", ["outcome"]
 )
 SWEPT = Counter("penstock_swept_total", "Jobs the sweep moved, by what it did.", ["what"])
+
+# Prometheus sees a count grow, and not what it begins with: what alerts ask for begins at 0.
+for verdict in get_args(Verdict):
+    DELIVERIES.labels(verdict)
+for what in ACTIONS["swept"].fields:
+    SWEPT.labels(what)
+
+
+def begin(route: str) -> None:
+    """Show a route's jobs before one ends, for the same reason."""
+    for state in TERMINAL:
+        JOBS.labels(route, state)
 
 
 def show_gate(route: str, admission: Admission) -> None:

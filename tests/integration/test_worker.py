@@ -296,6 +296,19 @@ def test_metrics_tell_what_happened(client: Client, start_worker: Started) -> No
     assert 'penstock_streams_in_progress{route="default"} 0.0' in text
 
 
+def test_what_alerts_ask_for_begins_at_0(start_worker: Started) -> None:
+    """A fresh worker shows what has not happened: the first failure is an increase, too."""
+    port = free_port()
+    start_worker("--metrics-port", str(port))
+    page = metrics(port)
+    for outcome in ("completed", "failed", "cancelled", "expired"):
+        assert f'penstock_jobs_total{{outcome="{outcome}",route="default"}} 0.0' in page
+    for outcome in ("delivered", "retry", "failed", "gone"):
+        assert f'penstock_webhook_deliveries_total{{outcome="{outcome}"}} 0.0' in page
+    for what in ("recovered", "lost"):
+        assert f'penstock_swept_total{{what="{what}"}} 0.0' in page
+
+
 def test_what_holds_a_route_back_is_seen_in_log_metrics_and_routes(
     cli: CommandLine, client: Client, start_worker: Started
 ) -> None:
