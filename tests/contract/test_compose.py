@@ -161,6 +161,7 @@ def test_images_are_pinned_and_ours_run_as_nobody_special() -> None:
         assert "\nUSER 10001:10001\n" in stage
         assert re.search(r"^ENTRYPOINT \[", stage, re.MULTILINE)
     assert "embedded" not in DOCKERFILE
+    assert '"penstock[worker,gateway,tracing]"' in DOCKERFILE, "PENSTOCK_TRACING works there"
 
 
 def test_what_the_image_copies_is_sent_to_it() -> None:

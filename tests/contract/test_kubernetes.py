@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import jsonschema
@@ -18,6 +19,7 @@ from packaging.version import Version
 
 from ops.cli import COMMANDS, penstock
 from ops.simulator.server import DEFAULT_PORT
+from penstock.address import SENTINEL_PORT
 from penstock.settings import SECRETS, Settings
 from tests.kubernetes import OPERATIONS, PLACES, ROOT, RULES, Resource, build, pods, rules
 from tests.tools import needs
@@ -249,6 +251,22 @@ def test_ports_are_there(place: list[Resource]) -> None:
     for policy in of_kind(place, "NetworkPolicy").values():
         for rule in policy["spec"].get("ingress", ()):
             assert {port["port"] for port in rule["ports"]} <= named
+
+
+def test_what_leaves_is_let_out(built: dict[str, list[Resource]]) -> None:
+    """Every Pod reaches Redis, Sentinels and a collector, at the ports that the settings name."""
+    policies = of_kind(built["overlays/production"], "NetworkPolicy")
+    out = {name: _ports_out(policies[f"penstock-{name}"]) for name in ("redis", "traces", "worker")}
+    collector = urlsplit(Settings.model_fields["otlp_endpoint"].default).port
+    assert out == {"redis": {6379, SENTINEL_PORT}, "traces": {collector}, "worker": {443}}
+    for name in ("redis", "traces"):
+        assert policies[f"penstock-{name}"]["spec"]["podSelector"]["matchLabels"] == {
+            "app.kubernetes.io/part-of": "penstock"
+        }
+
+
+def _ports_out(policy: Resource) -> set[int]:
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
 def test_secrets_are_files_that_are_there(built: dict[str, list[Resource]]) -> None:
