@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -159,6 +160,7 @@ def test_our_variables_are_settings(place: list[Resource]) -> None:
             Settings.load(**{n.removeprefix("PENSTOCK_").lower(): v for n, v in plain.items()})
         else:
             theirs = {name for s in COMPOSE.values() for name in s.get("environment", ())}
+            theirs.add("SSL_CERT_DIR")  # Go's own, see crypto/x509
             assert {each["name"] for each in container.get("env", ())} <= theirs
 
 
@@ -297,7 +299,33 @@ def test_secrets_are_files_that_are_there(built: dict[str, list[Resource]]) -> N
 
 
 def _source(volume: Resource) -> str | None:
+    if volume.get("secret", {}).get("optional"):
+        return None
     return volume.get("secret", {}).get("secretName") or volume.get("configMap", {}).get("name")
+
+
+def test_an_authority_of_ones_own_is_where_the_urls_say(built: dict[str, list[Resource]]) -> None:
+    """Who reaches Redis has ca.crt where the URLs of make-users.sh name it, if there is one."""
+    docs = (ROOT / "docs" / "operations.md").read_text()
+    (path,) = set(re.findall(r"ssl_ca_certs=(\S+)`", docs))
+    assert "create secret generic penstock-ca --from-file=tls/ca.crt" in docs
+    found = {**pods(built["overlays/production"]), **pods(built["operator"])}
+    assert len(found) == 4
+    for pod in found.values():
+        (container,) = pod["spec"]["containers"]
+        volumes = {volume["name"]: volume.get("secret") for volume in pod["spec"]["volumes"]}
+        mounts = {m["mountPath"]: volumes[m["name"]] for m in container["volumeMounts"]}
+        assert mounts[str(Path(path).parent)] == {"secretName": "penstock-ca", "optional": True}
+    exporter = {e["name"]: e.get("value") for e in container_of(found, "redis-exporter")["env"]}
+    assert exporter["SSL_CERT_DIR"] == str(Path(path).parent)
+
+
+def container_of(found: dict[str, Resource], name: str) -> Resource:
+    """The container of this name, which stands in one of the Pods."""
+    (container,) = (
+        c for pod in found.values() for c in pod["spec"]["containers"] if c["name"] == name
+    )
+    return container
 
 
 def test_the_configuration_is_one(built: dict[str, list[Resource]]) -> None:
