@@ -71,20 +71,22 @@ class Outbox(msgspec.Struct, frozen=True):
 
 
 class Census(msgspec.Struct, frozen=True):
-    """Everything at one moment."""
+    """Everything at one moment; `aside` are jobs left for a worker that reads their format."""
 
     lines: Sequence[Line]
     standings: Sequence[Standing]
     outbox: Outbox
+    aside: int
 
 
 def read_census(reply: list[Any]) -> Census:
     """The census in the script's reply; see lua/census.lua."""
-    lines, standings, outbox = reply
+    lines, standings, outbox, aside = reply
     return Census(
         [_read(Line, line) for line in lines],
         [_read(Standing, standing) for standing in standings],
         _read(Outbox, outbox),
+        aside,
     )
 
 

@@ -4,7 +4,7 @@
 --
 -- KEYS  none
 -- ARGV  1 how many tenants to look at
--- reply {routes, tenants, webhooks}
+-- reply {routes, tenants, webhooks, jobs that are left aside}
 --       routes: {route, jobs that the route keeps waiting, that their tenants' limits do, suspects,
 --           seconds}   see census.py
 --       tenants: {name, waiting, jobs, prompt tokens, completion tokens, usd, spent in the day, its
@@ -83,4 +83,4 @@ for i, name in ipairs(names) do tenants[i] = tenant(name) end
 local next_due = redis.call('ZRANGE', KEY.webhooks, 0, 0, 'WITHSCORES')[2]
 return {routes, tenants, {redis.call('ZCARD', KEY.webhooks),
   redis.call('ZCOUNT', KEY.webhooks, '-inf', stamp(now)),
-  stamp(math.max(0, now - tonumber(next_due or now)))}}
+  stamp(math.max(0, now - tonumber(next_due or now)))}, redis.call('ZCARD', KEY.aside)}

@@ -38,6 +38,7 @@ GAUGES = {
         ("route",),
         "How long the first of a line has waited for its route.",
     ),
+    "penstock_jobs_aside": ((), "Jobs left for a worker of the version that wrote them."),
     "penstock_webhooks_waiting": ((), "Webhook deliveries under way."),
     "penstock_webhooks_overdue": ((), "Webhook deliveries whose time has come."),
     "penstock_webhooks_overdue_seconds": ((), "For how long it has."),
@@ -103,6 +104,7 @@ def _told(census: Census) -> Families:
     families = _empty()
     for line in census.lines:
         _tell_line(families, line)
+    families["penstock_jobs_aside"].add_metric([], census.aside)
     _tell_outbox(families, census.outbox)
     for standing in heapq.nlargest(SHOWN, census.standings, lambda s: (s.share, s.usd, s.waiting)):
         _tell_tenant(families, standing)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ops.local.server import EmbeddedServer
-from penstock import Client, Settings, commands
+from penstock import Client, Settings, commands, keys
 from penstock.census import Census
 from penstock.settings import Prices, RouteOverrides, Tenant
 from producers.gateway import census as metrics
@@ -143,6 +143,7 @@ def test_a_silent_redis_keeps_nobody_waiting() -> None:
 def test_a_gateway_tells_them(server: EmbeddedServer, client: Client, registered: None) -> None:
     """They are on its metrics page beside its own, without any worker, where it is told to be."""
     client.submit_many([{"messages": MESSAGES} for _ in range(203)])
+    client.store.redis.zadd(keys.ASIDE, {"job_of_a_newer_version": 9})
     make_key(client.store)
     port = free_port()
     gateway = GatewayProcess(
@@ -156,4 +157,5 @@ def test_a_gateway_tells_them(server: EmbeddedServer, client: Client, registered
     finally:
         gateway.kill()
     assert 'penstock_jobs_waiting{held_by="route",route="default"} 3.0' in page
+    assert "penstock_jobs_aside 1.0" in page
     assert "penstock_gateway_readers" in page

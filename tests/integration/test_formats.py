@@ -118,6 +118,7 @@ def test_a_job_that_a_worker_cannot_read_is_left_for_others(
     if not is_lost:
         assert refusals == [Refusal("queued", False, 0, "default", "default", NEXT)] * 2
     assert gate.held() == set()
+    assert gate.run(commands.census()).aside == 2
     for _ in range(3):
         gate.sweep()
         gate.admit()
@@ -130,6 +131,7 @@ def test_a_job_that_a_worker_cannot_read_is_left_for_others(
     assert gate.rung() == newer[:1], "there is one more slot"
     gate.claim(newer[0])
     assert gate.record(newer[0])["attempt"] == "1"
+    assert gate.run(commands.census()).aside == 0
     be(NEW)
     assert {gate.record(id_).get("attempt") for id_ in newer} == {"1", None}
 
