@@ -17,7 +17,7 @@ set -eu
 umask 077
 
 [ $# -ge 2 ] || { echo "usage: $0 DIRECTORY NAME..." >&2; exit 2; }
-tls=$1/tls
+directory=$1 tls=$1/tls
 shift
 
 names=''
@@ -62,5 +62,5 @@ certify client clientAuth ''
 
 # Certificates are no secret, and are read by other users. The keys are: give server.key to the user
 # that the server runs as.
-chmod 755 "$tls"
+chmod a+rx "$directory" "$tls"
 chmod 644 "$tls/ca.crt" "$tls/server.crt" "$tls/client.crt"

@@ -89,8 +89,8 @@ case $scheme in sentinel*)
     ;;
 esac
 
-# The server runs as another user, and hashes of random passwords are no secret. The password in
-# replication.conf is one: give it to the server's user.
-chmod 755 "$directory/redis"
+# The server and Penstock run as other users, and hashes of random passwords are no secret. The
+# password in replication.conf is one: give it to the server's user. Each role's folder stays closed.
+chmod a+rx "$directory" "$directory/redis"
 chmod 644 "$new"
 mv "$new" "$directory/redis/users.acl"

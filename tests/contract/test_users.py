@@ -5,12 +5,21 @@ Where they do not any more, `python -m tests.roles` writes the file anew.
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.contract.test_docs import names, rows
-from tests.roles import granted, needed
+from tests.roles import ROOT, granted, needed
 
 pytestmark = pytest.mark.operations
+
+OPEN = {
+    "make-users.sh": {".", "redis", "redis/users.acl"},
+    "make-certificates.sh": {".", "tls", "tls/ca.crt", "tls/server.crt", "tls/client.crt"},
+}
+"""What the server and the units need, which run as other users than whoever runs a script."""
 
 
 @pytest.mark.parametrize("role", needed())
@@ -27,3 +36,13 @@ def test_the_users_are_documented() -> None:
     """docs/operations.md has each user that may come in, in the order of the file."""
     table = rows("operations.md", "| user | for | may |")
     assert [names(row[0])[0] for row in table] == [role for role in granted() if role != "default"]
+
+
+@pytest.mark.parametrize("script", OPEN)
+def test_others_may_read_what_is_no_secret_and_nothing_else(script: str, tmp_path: Path) -> None:
+    """Whatever a script makes is closed to other users but for hashes and certificates."""
+    made = tmp_path / "made"
+    subprocess.run([ROOT / "ops" / "redis" / script, made, "redis.internal"], check=True)
+    seen = {path: path.stat().st_mode & 0o007 for path in [made, *made.rglob("*")]}
+    assert {str(path.relative_to(made)) for path, mode in seen.items() if mode} == OPEN[script]
+    assert all(mode in (0, 0o5 if path.is_dir() else 0o4) for path, mode in seen.items())
