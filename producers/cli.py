@@ -15,6 +15,7 @@ from producers import body as request_body
 from producers.duration import Duration
 from producers.following import follow_job
 from producers.narration import CompletionLine, EventLines, Narration
+from producers.stopping import stop
 
 
 class CursorType(click.ParamType[Cursor]):
@@ -152,20 +153,7 @@ def list_jobs(state: str | None, tenant: str, limit: int, as_json: bool) -> None
 def cancel(jobs: tuple[str, ...]) -> None:
     """Stop jobs, whether they wait or run."""
     with Client() as client:
-
-        def stop(job: str) -> str:
-            state = client.cancel(job)
-            if state not in _STOPPED:
-                raise InvalidTransition(f"{job} is {state} already; there is nothing to cancel")
-            return _STOPPED[state]
-
-        _each(jobs, stop)
-
-
-_STOPPED = {
-    JobState.RUNNING: "is being stopped by its worker",
-    JobState.CANCELLED: "cancelled",
-}
+        _each(jobs, lambda job: stop(client, job))
 
 
 @click.command()

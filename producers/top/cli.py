@@ -14,6 +14,7 @@ from rich.live import Live
 from penstock import Client, PenstockError, StoreUnavailable
 from penstock.client import Overview
 from producers import report
+from producers.stopping import stop
 from producers.top.board import Board
 from producers.top.keyboard import pressed, single_keys
 from producers.top.words import Words
@@ -126,7 +127,7 @@ class Top:
         self._question = f"{what} {job}?", lambda: act(job)
 
     def _cancel(self, job: str) -> str:
-        return f"{job} is {self._client.cancel(job)} now"
+        return f"{job} {stop(self._client, job)}"
 
     def _retry(self, job: str) -> str:
         self._client.retry(job)

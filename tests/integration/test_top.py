@@ -88,12 +88,14 @@ def test_its_keys_choose_cancel_and_run_again(watch: Watch, client: Client) -> N
         terminal.until(lambda _: "(y/n)" not in screen(terminal))
         assert client.get(running.id).cancel_reason is None
         terminal.type("cy")
-        terminal.until(lambda _: f"{running.id} is running now" in screen(terminal))
+        terminal.until(lambda _: f"{running.id} is being stopped" in screen(terminal))
         assert client.get(running.id).cancel_reason
         terminal.type("ry")
         terminal.until(lambda _: "only a failed job can be run again" in screen(terminal))
         terminal.type("\x1b[B")
         terminal.until(lambda _: f"{failed.id}   " in screen(terminal))
+        terminal.type("cy")
+        terminal.until(lambda _: f"{failed.id} is failed already" in screen(terminal))
         terminal.type("ry")
         terminal.until(lambda _: f"{failed.id} is queued again" in screen(terminal))
         assert client.get(failed.id).state == JobState.ADMITTED
