@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,11 @@ PROVIDERS = {"api.deepinfra.com": "deepinfra", "api.openai.com": "openai"}
 
 _sending: WeakKeyDictionary[TracerProvider, threading.Thread] = WeakKeyDictionary()
 """Who sends at somebody's request, or did last."""
+
+_EXPORTER = logging.getLogger("opentelemetry.exporter.otlp")
+"""Where OpenTelemetry says that spans were not taken, before it tries again."""
+
+_log = logging.getLogger(__name__)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -258,6 +264,32 @@ class OpenSpan(Span):
         self._span.set_status(Status(StatusCode.ERROR))
 
 
+class _Refusals(logging.Handler):
+    """Hears that the collector takes nothing, and says so once where nobody reads logs.
+
+    Attributes:
+        settled: set when it took what there was or refused: waiting on would be for its return.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.settled = threading.Event()
+        self._said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler; the record names hosts and retries, for those who keep logs."""
+        self.settled.set()
+        if not self._said and not logging.root.handlers:
+            self._said = True
+            _log.warning(
+                "penstock: no collector takes the traces; start one, set PENSTOCK_OTLP_ENDPOINT to "
+                "where it is, or PENSTOCK_TRACING to false"
+            )
+
+
+_refusals = _Refusals()
+
+
 @cache
 def _provider(endpoint: str, sample: float, service: str) -> TracerProvider:
     """One for all clients of a process: each has a thread that sends what has ended."""
@@ -269,6 +301,7 @@ def _provider(endpoint: str, sample: float, service: str) -> TracerProvider:
     provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter(endpoint)))
     atexit.register(_flush, provider)
+    _EXPORTER.addHandler(_refusals)
     return provider
 
 
@@ -278,13 +311,22 @@ def exporter(endpoint: str) -> SpanExporter:
 
 
 def _flush(provider: TracerProvider) -> None:
-    """Send what has ended; whoever waits for that waits for FAREWELL at most, and only once."""
+    """Send what has ended; whoever waits for that waits for FAREWELL at most, and only once.
+
+    Nor for a collector that is away: the first try tells, and the thread is left to try on.
+    """
     if (last := _sending.get(provider)) and last.is_alive():
         return
-    sending = threading.Thread(target=provider.force_flush, name="penstock-traces", daemon=True)
+    _refusals.settled.clear()
+    sending = threading.Thread(target=_send, args=[provider], name="penstock-traces", daemon=True)
     _sending[provider] = sending
     sending.start()
-    sending.join(FAREWELL)
+    _refusals.settled.wait(FAREWELL)
+
+
+def _send(provider: TracerProvider) -> None:
+    provider.force_flush()
+    _refusals.settled.set()
 
 
 def _within(carrier: Carrier | None) -> Context | None:

@@ -192,6 +192,26 @@ def test_nobody_waits_for_a_collector(make: Make, monkeypatch: pytest.MonkeyPatc
     assert again < 0.05
 
 
+def test_a_collector_that_is_away_is_told_of_in_one_line() -> None:
+    """Nobody waits for further tries, nor reads of pools and retries where no logs are kept."""
+    program = """
+import time
+from penstock import Settings
+from penstock.trace import tracer_of
+tracer = tracer_of(Settings.load(tracing=True, otlp_endpoint="http://127.0.0.1:9"), "test")
+tracer.send([]).end()
+began = time.monotonic()
+tracer.close()
+print(time.monotonic() - began)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stderr.startswith("penstock: no collector takes the traces; start one")
+    assert ran.stderr.count("\n") == 1
+    assert float(ran.stdout) < tracing.FAREWELL / 2
+
+
 @pytest.mark.parametrize("blocked", ["opentelemetry", ""])
 def test_off_is_nothing(blocked: str) -> None:
     """Without traces no span is made and nothing is imported, whether the extra is there or not."""
