@@ -104,7 +104,8 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
 
 def test_the_runbook_names_what_is_there() -> None:
     """Its links lead to sections, its commands are commands, its files and log lines exist."""
-    anchors = {line[3:].lower() for line in RUNBOOK.splitlines() if line.startswith("## ")}
+    heads = [line[3:].lower() for line in RUNBOOK.splitlines() if line.startswith("## ")]
+    anchors = {head.replace(" ", "-") for head in heads}
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= anchors
     commands = set(re.findall(r"(?:^|`)penstock ([a-z]+)", RUNBOOK, re.MULTILINE))
     assert commands - set(COMMANDS) == set()

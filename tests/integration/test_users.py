@@ -115,6 +115,8 @@ def test_each_role_does_its_work(guarded: Guarded, worker: WorkerProcess) -> Non
 def test_doctor_helps_each_role(guarded: Guarded, simulator: SimulatorThread, role: str) -> None:
     """What its user may not ask is a warning that names the user who may: nothing is wrong."""
     url = guarded.url(role)
+    with guarded.connect("operator") as operator:
+        operator.hdel("penstock:gate:default", "url")  # of another test's upstream
     examined = run_cli(url, "doctor", PENSTOCK_UPSTREAM_URL=simulator.url)
     assert examined.returncode == 0, examined.stdout
     assert "as the user `operator`" in " ".join(examined.stdout.split())
