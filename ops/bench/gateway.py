@@ -165,7 +165,7 @@ class Writer:
             self.n += 1
             events: list[Argument] = []
             for job in self.jobs:
-                events += [job, 1, self.n, DELTA]
+                events += [job, job, self.n, DELTA]
             for _ in range(self._burst):
                 self.large_n += 1
                 for job in self.large:
