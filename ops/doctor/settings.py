@@ -26,15 +26,16 @@ def read_settings() -> tuple[Settings | None, list[Finding]]:
         return None, [_finding(mistake) for mistake in mistakes]
     except PenstockError as error:
         return None, [Finding("settings", "problem", str(error), f"correct {_config_path()}")]
-    source = f"from {settings.config}" if settings.config.is_file() else "without penstock.toml"
-    finding = Finding("settings", "ok", f"valid, {source}")
-    return settings, [
-        finding,
+    found = [
         *_strangers(),
         *_missing_tokens(settings),
         *_missing_secrets(settings),
         *_wrong_templates(settings),
     ]
+    if all(finding.verdict != "problem" for finding in found):
+        source = f"from {settings.config}" if settings.config.is_file() else "without penstock.toml"
+        found.insert(0, Finding("settings", "ok", f"valid, {source}"))
+    return settings, found
 
 
 def unknown_routes(settings: Settings, published: Collection[str]) -> Iterator[Finding]:
