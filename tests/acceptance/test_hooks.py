@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ HEADERS = {
 }
 
 
-def configured(directory: Path, url: str) -> dict[str, str]:
+def configured(directory: Path, url: str, route: str = "default") -> dict[str, str]:
     """A penstock.toml with a hook whose answers go to a URL; the environment that names it."""
     path = directory / "penstock.toml"
     path.write_text(f"""
 [hooks.triage]
 verify = "github"
 secret_env = "HOOK_IN"
+route = "{route}"
 filter = "payload.action == 'opened'"
 request = {{ simulate = {{ tokens = 4, ttft = 0.01 }} }}
 answer = {{ webhook = {{ url = "{url}", secret_env = "HOOK_OUT", events = ["completed"] }} }}
@@ -167,3 +169,26 @@ def test_a_gateway_whose_hook_has_no_secret_does_not_start(
     assert (done.returncode, done.stderr) == (
         2, "penstock: HOOK_IN is not set; it holds the secret of [hooks.triage]\n",
     )  # fmt: skip
+
+
+def test_a_route_that_only_workers_may_have_is_told(client: Client, tmp_path: Path) -> None:
+    """By `hooks test` and a gateway that starts, in one line; one whose route is here is not."""
+    environment = configured(tmp_path, "https://example.com/", "theirs")
+    strange = (path := tmp_path / "penstock.toml").read_text()
+    path.write_text(strange + strange.replace("triage", "known").replace("theirs", "default"))
+    url = client.settings.server_url
+    for name, route, times in (("triage", "theirs", 1), ("known", "default", 0)):
+        arguments = ("hooks", "test", name, "--payload", "-")
+        shown = run_cli(url, *arguments, input_=json.dumps(PAYLOAD), **environment)
+        assert (shown.returncode, json.loads(shown.stdout)["route"]) == (0, route)
+        assert shown.stderr.count("\n") == times
+        assert shown.stderr.count("warning: these settings have no route 'theirs'") == times
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that the gateway ends by itself
+        port = str(taken.getsockname()[1])
+        done = run_cli(url, "gateway", "--port", port, PENSTOCK_LOG="json", **environment)
+    *lines, last = done.stderr.splitlines()
+    assert last.startswith(f"penstock: cannot listen on 127.0.0.1 port {port}")
+    told = [line for line in map(json.loads, lines) if line["action"] == "hook_strange"]
+    assert [(line["level"], line["hook"], line["route"]) for line in told] == [
+        ("warning", "triage", "theirs")
+    ]
