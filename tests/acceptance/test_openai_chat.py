@@ -192,6 +192,19 @@ def test_an_error_has_its_class_and_its_words(url: str, status: int, stream: boo
     assert (error.value.status_code, error.value.body) == (status, said)
 
 
+@pytest.mark.parametrize("status", ERRORS)
+async def test_the_awaiting_library_raises_the_same(url: str, status: int) -> None:
+    """Its classes are the blocking one's, streamed or not."""
+    said = {"message": "not today", "type": "some_type", "param": None, "code": "some_code"}
+    script = Script(fault=Fault(kind="status", status=status, form="object", error=said))
+    async with awaiting_library(url) as client:
+        for stream in (False, True):
+            with pytest.raises(ERRORS[status]) as error:
+                await client.chat.completions.create(**asked(script), stream=stream)
+            assert type(error.value) is ERRORS[status]
+            assert (error.value.status_code, error.value.body) == (status, said)
+
+
 def test_an_error_in_the_middle_of_a_stream_is_raised(url: str) -> None:
     """What was said before it arrives, and the error is the upstream's."""
     script = Script(tokens=20, gap=0.01, fault=Fault(kind="error_object", event=8))

@@ -30,6 +30,13 @@ CHAT_TOOLS = [
 ]
 QUESTION: dict[str, Any] = {"model": MODEL, "input": "Why?"}
 MESSAGES = [{"role": "user", "content": "Why?"}]
+ERRORS = {
+    400: openai.BadRequestError,
+    404: openai.NotFoundError,
+    429: openai.RateLimitError,
+    500: openai.InternalServerError,
+}
+"""What the library raises for an upstream's status; test_openai_chat.py has them all."""
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +190,40 @@ def test_a_response_is_cancelled(stand: Stand, api: openai.OpenAI) -> None:
     assert last.response == cancelled
 
 
+async def test_the_awaiting_library_resumes_and_waits(stand: Stand) -> None:
+    """A background stream that is cut off goes on behind its number; later it is there whole."""
+    answer = play(stand, Script(tokens=40, gap=0.01))
+    async with awaiting_library(stand.base_url("queue")) as client:
+        stream = await client.responses.create(**QUESTION, background=True, stream=True)
+        read = [await anext(stream) for _ in range(7)]
+        await stream.close()
+        assert read[0].type == "response.created"
+        id_, after = read[0].response.id, read[-1].sequence_number
+        rest = await client.responses.retrieve(id_, stream=True, starting_after=after)
+        read += [event async for event in rest]
+        again = await client.responses.retrieve(id_, stream=True)
+        assert read == [event async for event in again]
+        check_events(read)
+        check(await client.responses.retrieve(id_), answer)
+
+
+async def test_the_awaiting_library_cancels(stand: Stand) -> None:
+    """What runs in the background stops with what it had said; its stream ends with the same."""
+    play(stand, Script(tokens=400, gap=0.02))
+    async with awaiting_library(stand.base_url("queue")) as client:
+        response = await client.responses.create(**QUESTION, background=True)
+        stream = await client.responses.retrieve(response.id, stream=True)
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+        cancelled = await client.responses.cancel(response.id)
+        assert (cancelled.status, bool(cancelled.output_text)) == ("cancelled", True)
+        assert await client.responses.cancel(response.id) == cancelled
+        *_, last = [event async for event in stream]
+    assert last.type == "response.incomplete"
+    assert last.response == cancelled
+
+
 def test_a_cut_response_is_incomplete(stand: Stand, api: openai.OpenAI) -> None:
     """And says why."""
     play(stand, Script(tokens=30))
@@ -202,6 +243,28 @@ def test_a_failure_is_an_error_or_a_failed_response(stand: Stand, api: openai.Op
     assert last.response.error
     assert last.response.error.message == "The model does not exist"
     assert api.responses.retrieve(last.response.id) == last.response
+
+
+@pytest.mark.parametrize("status", ERRORS)
+async def test_the_awaiting_library_raises_an_errors_class(stand: Stand, status: int) -> None:
+    """By the upstream's status where an answer is waited for; in a stream it is an event."""
+    play(stand, Script(fault=Fault(kind="status", status=status)))
+    question = {**QUESTION, "extra_body": {"max_attempts": 1}}
+    async with awaiting_library(stand.base_url("queue")) as client:
+        with pytest.raises(ERRORS[status]) as error:
+            await client.responses.create(**question)
+        assert type(error.value) is ERRORS[status]
+        events = [e async for e in await client.responses.create(**question, stream=True)]
+        assert events[-1].type == "response.failed"
+
+
+async def test_the_awaiting_library_hears_what_is_refused(stand: Stand) -> None:
+    """A response that is not there, and a field that nobody knows."""
+    async with awaiting_library(stand.base_url("queue")) as client:
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve("resp_0")
+        with pytest.raises(openai.BadRequestError, match="tepmerature: is not supported"):
+            await client.responses.create(**QUESTION, extra_body={"tepmerature": 1})
 
 
 def test_a_conversation_goes_on(stand: Stand, api: openai.OpenAI) -> None:
