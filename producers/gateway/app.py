@@ -22,6 +22,7 @@ from penstock.errors import NotPermitted
 from penstock.mistake import in_words
 from penstock.trace import Tracer, tracer_of
 from producers.gateway import answer, documents, jobs, telemetry
+from producers.gateway.asked import check_query
 from producers.gateway.door import HEADERS, JOB_HEADER, Door
 from producers.gateway.openai import fields
 from producers.gateway.openai import routes as openai_routes
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=partial(_lifespan, settings, tracer),
         docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(openai_routes.router)
     app.include_router(hook_routes.router)
     app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
+    app.add_api_route("/v1/openapi.json", _document, include_in_schema=False)
     app.add_exception_handler(PenstockError, _on_error)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -117,6 +119,12 @@ class Pages(CORSMiddleware):
         return response
 
 
+async def _document(request: Request) -> Response:
+    """The whole API; the framework's own route would not hear what it is asked."""
+    check_query(request)
+    return answer.json(documents.of(request.app))
+
+
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PenstockError)  # noqa: S101 - what it is registered for
     if action := _UNTOLD.get(type(error)):
@@ -162,7 +170,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     code, text = _FOREIGN.get(error.status_code, ("invalid_request", "this is not understood"))
     text = f"{text.format(request.method)}; /v1/openapi.json lists what there is"
     headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(documents.methods_at(request.app, request.url.path))
+    methods = documents.methods_at(request.app, request.url.path)
+    if methods and error.status_code == 405:
+        headers["Allow"] = ", ".join(methods)
     problem = Problem(error.status_code, code, text, headers)
     return answer.of_problem(request.url.path, problem)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from penstock import AsyncClient, AsyncJob, IdempotencyConflict, InvalidRequest, UnknownRoute
 from producers.gateway import answer, documents, telemetry
+from producers.gateway.asked import check_query
 from producers.gateway.caller import Queue
 from producers.gateway.problem import Problem
 from producers.hooks.hook import BODY, Unreadable, WorkingHook, read
@@ -68,6 +69,7 @@ async def take(
     except Unverified as reason:
         telemetry.log("hook_refused", hook=name, reason=str(reason))
         raise Problem(401, "unverified", f"{reason}; nothing was accepted") from None
+    check_query(request)
     try:
         payload = read(body, headers.get("content-type", ""))
         if challenge := _challenge(hook, payload):

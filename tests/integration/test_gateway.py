@@ -247,6 +247,8 @@ def test_unknown_paths_and_methods_are_errors_like_others(api: httpx.Client) -> 
     assert (error_of(missing), error_of(wrong)) == ((404, "no_such_path"), (405, "no_such_method"))
     assert missing.json()["error"]["message"].startswith("there is nothing at this path; ")
     assert wrong.json()["error"]["message"].startswith("this path does not take PUT; ")
+    assert wrong.headers["allow"] == "GET, POST"
+    assert api.post("/v1/openapi.json").headers["allow"] == "GET"
     for answer in (missing, wrong, api.get("/v1/jobs")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
@@ -315,6 +317,20 @@ def test_everything_wrong_with_a_request_is_told_at_once(api: httpx.Client) -> N
     said = query.json()["error"]["message"]
     assert "limit: must be a whole number" in said
     assert not re.search(r"Input|String|Value|pattern", said)
+
+
+def test_every_path_names_a_parameter_that_it_does_not_have(api: httpx.Client) -> None:
+    """All of the document's, but for hooks, whose senders sign first; and the document itself."""
+    paths: dict[str, list[str]] = {"/v1/openapi.json": ["get"]}
+    paths |= {path: [*item] for path, item in api.get("/v1/openapi.json").json()["paths"].items()}
+    del paths["/v1/hooks/{name}"]
+    assert len(paths) > 10
+    for path, methods in paths.items():
+        for method in methods:
+            answer = api.request(method, path.replace("{id}", "x"), params={"unheard": 1})
+            told = answer.json()["error"]
+            assert (answer.status_code, told["code"]) == (400, "unknown_parameter"), (method, path)
+            assert told["message"].startswith("unheard: ")
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,15 @@ def test_a_hook_whose_route_nobody_has_is_400_and_told_in_the_log(
     assert jobs(client) == []
 
 
+def test_a_query_is_named_to_who_proved_himself(door: httpx.Client, client: Client) -> None:
+    """No hook takes a parameter: its sender hears 400, which is an operator's URL; others 401."""
+    for headers, told in ((signed("github"), "unknown_parameter"), ({}, "unverified")):
+        answer = door.post("/v1/hooks/github?unheard=1", content=BODY, headers=headers)
+        assert answer.status_code == (400 if headers else 401)
+        assert answer.json()["error"]["code"] == told
+    assert jobs(client) == []
+
+
 def test_slack_hears_its_challenge(door: httpx.Client) -> None:
     """A signed `url_verification` is answered with what it asks for, an unsigned one is not."""
     body = json.dumps({"type": "url_verification", "challenge": "3eZbrw1a"}).encode()
