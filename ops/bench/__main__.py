@@ -17,6 +17,7 @@ from ops.bench import (
     enqueue,
     fairness,
     gateway,
+    hooks,
     latency,
     limits,
     machine,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "adaptive": adaptive,
     "fairness": fairness,
     "gateway": gateway,
+    "hooks": hooks,
 }
 """In the order they run."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from ops.bench import gateway
+from ops.bench import gateway, hooks
 from ops.bench.adaptive import BUSY_AT_MOST
 from ops.bench.admission import ONE
 from ops.bench.cpu import RATE
@@ -75,6 +75,8 @@ FIXED = (
     ),
     Target("gateway", "50 of 2000 stalled", "fell behind", "at least", 50),
     Target("gateway", "50 of 2000 stalled", gateway.RATIO, "at most", 1.2),
+    Target("hooks", "a delivery", hooks.P50, "at most", 5),
+    Target("hooks", "a delivery", hooks.P99, "at most", 20),
     Target("fairness", "small beside large", "in service times", "at most", 2),
     Target("fairness", "weights 1:2:4", "off, %", "at most", 3),
     Target("fairness", "one job each", "overtaken", "at most", 0),

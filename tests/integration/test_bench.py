@@ -12,6 +12,7 @@ from ops.bench import (
     enqueue,
     fairness,
     gateway,
+    hooks,
     limits,
     machine,
     scaling,
@@ -19,6 +20,7 @@ from ops.bench import (
 )
 from ops.bench.report import Report
 from ops.bench.stand import Stand
+from penstock import keys
 
 
 def test_enqueue_runs_quickly_and_makes_a_page() -> None:
@@ -58,6 +60,16 @@ def test_readers_of_a_gateway_miss_nothing() -> None:
         assert result.figures["ended"] == gateway.QUICK.readers
     brisk, stalled = (result.figures["fell behind"] for result in results)
     assert (brisk, stalled) == (0, gateway.QUICK.stalled)
+
+
+def test_webhooks_are_taken_and_known_again() -> None:
+    """The benchmark of hooks in quick mode: each delivery is a job, and the same one when again."""
+    with Stand() as stand:
+        results = hooks.run(stand, True)
+        jobs = stand.redis.zcard(keys.jobs("default"))
+    assert [result.contender for result in results] == list(hooks.KINDS)
+    assert all(float(result.figures["gateway CPU, ms"]) > 0 for result in results)
+    assert jobs == 2 * (hooks.QUICK.requests + 1)
 
 
 LONG = [limits, adaptive, fairness, scaling, tracing]
