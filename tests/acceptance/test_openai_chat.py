@@ -63,6 +63,7 @@ def case(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Answer]:
 
 def check(completion: ChatCompletion, answer: Answer) -> None:
     """The completion says what the model said, in every choice, and what it used."""
+    ChatCompletion.model_validate(completion.to_dict())  # nothing that is declared is missing
     assert (completion.object, completion.model) == ("chat.completion", answer.model)
     for got, want in zip(completion.choices, answer.choices, strict=True):
         message = got.message
@@ -117,6 +118,8 @@ def merge(whole: dict[str, Any], part: dict[str, Any]) -> None:
 
 def check_stream(chunks: list[ChatCompletionChunk], answer: Answer) -> None:
     """Each chunk is of the same completion, and together they say what the model said."""
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk.to_dict())
     assert len({chunk.id for chunk in chunks}) == 1
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert {chunk.model for chunk in chunks} == {answer.model}

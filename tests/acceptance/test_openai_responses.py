@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import openai
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import Field, TypeAdapter
 
 from ops.simulator import Answer, Fault, Script, predict
 from penstock import JobState
@@ -66,11 +67,17 @@ def play(stand: Stand, script: Script, **fields: Any) -> Answer:
     return predict({"model": MODEL, "messages": MESSAGES, **fields}, script=script)
 
 
+EVENT: TypeAdapter[Any] = TypeAdapter(
+    Annotated[get_args(ResponseStreamEvent)[0], Field(discriminator="type")]
+)
+"""An event as the library declares it; what it reads it takes as it comes, whatever is missing."""
+
 EVERYTHING = Script(tokens=30, reasoning=12, tool_calls=2)
 
 
 def check(response: Response, answer: Answer) -> None:
-    """The output is the model's reasoning, text and calls, in this order, with their usage."""
+    """As OpenAI declares it: the model's reasoning, text and calls, in this order, and usage."""
+    Response.model_validate(response.to_dict())
     (choice,) = answer.choices
     assert (response.status, response.error, response.model) == ("completed", None, MODEL)
     assert response.output_text == (choice.content or "")
@@ -88,8 +95,15 @@ def check(response: Response, answer: Answer) -> None:
     assert response.usage.output_tokens == answer.usage["completion_tokens"]
 
 
+def check_declared(*events: ResponseStreamEvent) -> None:
+    """Nothing that OpenAI's declaration of an event asks for is missing."""
+    for event in events:
+        EVENT.validate_python(event.to_dict())
+
+
 def check_events(events: list[ResponseStreamEvent]) -> None:
-    """Numbered without gaps, from the creation to the end, with deltas that add up."""
+    """As OpenAI declares them, numbered without gaps, from the creation to the end; all add up."""
+    check_declared(*events)
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [e.type for e in events[:3]] == [
         "response.created", "response.queued", "response.in_progress",
@@ -186,6 +200,7 @@ def test_a_response_is_cancelled(stand: Stand, api: openai.OpenAI) -> None:
     assert (cancelled.status, bool(cancelled.output_text)) == ("cancelled", True)
     assert api.responses.cancel(response.id) == cancelled
     last = events[-1]
+    check_declared(last)
     assert last.type == "response.incomplete"
     assert last.response == cancelled
 
@@ -239,6 +254,7 @@ def test_a_failure_is_an_error_or_a_failed_response(stand: Stand, api: openai.Op
     with pytest.raises(openai.NotFoundError, match="The model does not exist"):
         api.responses.create(**QUESTION)
     *_, last = api.responses.create(**QUESTION, stream=True)
+    check_declared(last)
     assert last.type == "response.failed"
     assert last.response.error
     assert last.response.error.message == "The model does not exist"
@@ -293,6 +309,7 @@ def test_a_restart_is_told_to_who_has_void_words(stand: Stand, api: openai.OpenA
     fault = Fault(kind="reset", event=20)
     answer = play(stand, Script(tokens=30, gap=0.01, fault=fault, attempts=1, key="again"))
     read = list(api.responses.create(**QUESTION, stream=True))
+    check_declared(*read)
     assert read[-1].type == "error"
     assert read[-1].code == "restarted"
     assert read[0].type == "response.created"

@@ -239,13 +239,16 @@ def _text(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _usage(usage: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's names, and the cost beside them."""
-    prompt, answer = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    prompt = usage.get("prompt_tokens_details") or {}
+    answer = usage.get("completion_tokens_details") or {}
     cost = {"estimated_cost": usage["estimated_cost"]} if "estimated_cost" in usage else {}
     return {
         "input_tokens": usage["prompt_tokens"],
-        "input_tokens_details": {"cached_tokens": (prompt or {}).get("cached_tokens") or 0},
+        "input_tokens_details": {
+            name: prompt.get(name) or 0 for name in ("cached_tokens", "cache_write_tokens")
+        },
         "output_tokens": usage["completion_tokens"],
-        "output_tokens_details": {"reasoning_tokens": (answer or {}).get("reasoning_tokens") or 0},
+        "output_tokens_details": {"reasoning_tokens": answer.get("reasoning_tokens") or 0},
         "total_tokens": usage["total_tokens"],
         **cost,
     }
