@@ -65,6 +65,11 @@ def read(url: str) -> Address:
     return _of_sentinels(parts) if scheme in SENTINELS else Address(url)
 
 
+def is_of_sentinels(url: str) -> bool:
+    """Whether a URL names Sentinels, not the server itself."""
+    return url.partition("://")[0] in SENTINELS
+
+
 def unreadable() -> ValueError:
     """The error for a URL that is none."""
     return wrong(

@@ -174,7 +174,7 @@ class _Search:
         refusals = (exceptions.AuthenticationError, exceptions.NoPermissionError)
         if all(isinstance(error, refusals) for error in self._troubles.values()):
             raise exceptions.AuthenticationError("the Sentinels do not take sentinel_password")
-        told = "; ".join(f"{host}:{port}: {e}" for (host, port), e in self._troubles.items())
+        told = "; ".join(f"{h}:{p}: {str(e).rstrip('.')}" for (h, p), e in self._troubles.items())
         raise exceptions.ConnectionError(f"no Sentinel knows {self._name!r} to be up ({told})")
 
 

@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 from redis import exceptions
 
-from penstock.address import without_credentials
+from penstock.address import is_of_sentinels, without_credentials
 from penstock.commands import Command
 from penstock.connection import Demoted, Server, is_demotion
 from penstock.errors import (
@@ -69,15 +69,17 @@ def map_error(error: BaseException, url: str) -> PenstockError:
             f"Redis at {shown} cannot write to its disk, so it takes nothing: free some space, "
             "and see its log"
         )
-    return _unavailable(error, shown, text) or StoreError(f"Redis at {shown} answered: {text}")
+    return _unavailable(error, url, text) or StoreError(f"Redis at {shown} answered: {text}")
 
 
-def _unavailable(error: BaseException, shown: str, text: str) -> StoreUnavailable | None:
+def _unavailable(error: BaseException, url: str, text: str) -> StoreUnavailable | None:
     """Where the server cannot be asked now, or is none to ask."""
+    shown = without_credentials(url)
     if isinstance(error, Demoted) or is_demotion(error):
+        elsewhere = ", or point PENSTOCK_REDIS_URL at the primary, or at its Sentinels"
         return StoreUnavailable(
             f"Redis at {shown} takes no writes now: {text}. It is a replica, or its replicas are "
-            "away: start those, or point PENSTOCK_REDIS_URL at the primary, or at its Sentinels"
+            f"away: start those{'' if is_of_sentinels(url) else elsewhere}"
         )
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return StoreUnavailable(
@@ -85,11 +87,20 @@ def _unavailable(error: BaseException, shown: str, text: str) -> StoreUnavailabl
             "Check ssl_ca_certs in PENSTOCK_REDIS_URL, and for which names it was made"
         )
     if isinstance(error, _UNREACHABLE):
-        return StoreUnavailable(
-            f"cannot reach Redis at {shown}: {text}. "
-            "Start it, run one here with `penstock up`, or set PENSTOCK_REDIS_URL"
-        )
+        return StoreUnavailable(f"cannot reach Redis at {shown}: {text}. {_way_back(url)}")
     return None
+
+
+def _way_back(url: str) -> str:
+    """What to do about a server that is away; `penstock up` uses a given one, and starts none."""
+    if is_of_sentinels(url):
+        return (
+            "After a failover it is back within seconds; else start its servers and Sentinels, or "
+            "correct hosts and master_name in PENSTOCK_REDIS_URL"
+        )
+    return (
+        "Start it, set PENSTOCK_REDIS_URL to another, or unset that and run one here: penstock up"
+    )
 
 
 def _lacks_right(error: BaseException) -> bool:

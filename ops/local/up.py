@@ -150,8 +150,9 @@ class Plant:
         return [f"upstream  {name}: {route.model} at {route.url}" for name, route in routes.items()]
 
     def _watch_command(self) -> str:
+        """redis-cli knows no Sentinels, and nothing of the password that a given URL may hold."""
         if self.settings.redis_url:
-            return f"redis-cli -u {self.settings.safe_url} SUBSCRIBE penstock:feed:<job>"
+            return "penstock follow <job> --json"
         return f"redis-cli -s {_short(self.settings.socket_path)} SUBSCRIBE penstock:feed:<job>"
 
     def _warnings(self) -> list[str]:

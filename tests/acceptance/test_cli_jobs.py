@@ -295,6 +295,29 @@ def test_redis_out_of_reach_is_status_3(
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["list", "up"])
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        (NOWHERE, "Start it, set PENSTOCK_REDIS_URL to another, or unset that and run one here"),
+        (
+            "sentinel://me:canary@127.0.0.1:1,127.0.0.1:2/0?master_name=m",
+            "start its servers and Sentinels, or correct hosts and master_name in PENSTOCK_REDIS_",
+        ),
+    ],
+)
+def test_what_to_do_fits_the_url(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, url: str, remedy: str, command: str
+) -> None:
+    """`penstock up` starts no server where one is given, so nobody is sent there with the URL."""
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
+    said = cli(command)
+    assert (said.status, said.err.count("\n")) == (3, 1)
+    assert remedy in said.err
+    assert ("penstock up" in said.err) == (url == NOWHERE)
+    assert "canary" not in said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -270,10 +270,15 @@ def test_up_without_a_free_port_goes_on_without_a_gateway(penstock: Start) -> No
     assert up.returncode == 0
 
 
-def test_up_warns_where_there_is_no_token(penstock: Start) -> None:
-    """Without token and simulator the jobs would fail: said at once, with both ways out."""
-    up = penstock("up")
-    warning = read_until(up, "warning: no token").splitlines()[-1]
+def test_up_warns_where_there_is_no_token(penstock: Start, settings: Settings) -> None:
+    """Without token and simulator the jobs would fail: said at once, with both ways out.
+
+    On a given server jobs are watched with what has its password and knows its Sentinels.
+    """
+    up = penstock("up", PENSTOCK_REDIS_URL=settings.server_url)
+    said = read_until(up, "warning: no token")
+    assert "watch     penstock follow <job> --json\n" in said
+    warning = said.splitlines()[-1]
     assert "Set DEEPINFRA_TOKEN" in warning
     assert "penstock up --simulate" in warning
     up.terminate()

@@ -12,7 +12,8 @@ from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
 from penstock import Client, Settings, StoreUnavailable
 from penstock.commands import sweep
-from penstock.store import AsyncStore, Store
+from penstock.connection import Demoted
+from penstock.store import AsyncStore, Store, map_error
 from tests.processes import WorkerProcess, free_port
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -53,6 +54,15 @@ async def test_it_is_unavailable_and_the_connection_is_given_up(url: str, how: s
             await awaiting.run(sweep())
             after = store.redis.client_id(), await awaiting.redis.client_id()
     assert not set(before) & set(after)
+
+
+def test_who_asks_sentinels_is_not_sent_to_them() -> None:
+    """What to do with a server that takes no writes is told by how one came there."""
+    told = [
+        str(map_error(Demoted("READONLY"), url))
+        for url in ("redis://h", "sentinel://h?master_name=m")
+    ]
+    assert ["at its Sentinels" in each for each in told] == [True, False]
 
 
 @pytest.mark.parametrize("how", DEMOTIONS)
