@@ -16,9 +16,8 @@ import celery.apps.worker
 from celery import signals
 from celery.exceptions import SecurityWarning
 from celery.worker import state as worker_state
-from prometheus_client import start_http_server
 
-from penstock import commands, health, log
+from penstock import commands, health, log, metrics
 from penstock.agreement import EVERY, Agreement
 from penstock.commands import Stop
 from penstock.errors import ConfigurationError, PenstockError
@@ -158,7 +157,7 @@ def run(settings: Settings) -> int:
         ConfigurationError: a port is taken.
     """
     if settings.metrics_port:
-        _serve_metrics(settings.metrics_host, settings.metrics_port)
+        metrics.serve(settings.metrics_host, settings.metrics_port)
     worker = create(settings).Worker(
         hostname=f"penstock-{os.getpid()}@{os.uname().nodename}",
         quiet=True,
@@ -198,16 +197,6 @@ def _collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(70_000, 20, 20)
-
-
-def _serve_metrics(host: str, port: int) -> None:
-    try:
-        start_http_server(port, host)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot serve metrics on {host} port {port}: {error.strerror}. Choose others with "
-            "PENSTOCK_METRICS_HOST and --metrics-port"
-        ) from None
 
 
 def _lose(leases: Leases) -> Any:

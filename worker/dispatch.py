@@ -173,6 +173,7 @@ def alive(app: Application, timeout: float) -> list[str]:
     Raises StoreUnavailable; NotPermitted.
     """
     try:
+        # A connection of its own: the reads end with it.
         with mapped_errors(app.settings.server_url), app.connection_for_write() as connection:
             replies: list[dict[str, Any]] = app.control.ping(timeout=timeout, connection=connection)
     except OperationalError as error:  # kombu's name for all that its connections meet

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- The relay's write: deltas of many jobs in one call, each guarded by its fence.
+-- The relay's write: deltas of many jobs in one call, each guarded by its claim's token.
 -- include: clock, emit, report_delta
 --
 -- KEYS  none

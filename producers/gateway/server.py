@@ -8,9 +8,9 @@ import socket
 from types import FrameType
 
 import uvicorn
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY
 
-from penstock import ConfigurationError, Settings, access
+from penstock import ConfigurationError, Settings, access, metrics
 from penstock.store import Store
 from producers.gateway import telemetry
 from producers.gateway.app import create_app
@@ -39,7 +39,7 @@ def run(settings: Settings) -> int:
     with listening(settings.gateway_host, settings.gateway_port) as listener:
         if settings.metrics_port:
             REGISTRY.register(CensusCollector(settings))
-            _serve_metrics(settings.metrics_host, settings.metrics_port)
+            metrics.serve(settings.metrics_host, settings.metrics_port)
         url = f"http://{settings.gateway_host}:{listener.getsockname()[1]}"
         telemetry.log("gateway_started", url=url, server=settings.safe_url)
         server.run([listener])
@@ -109,13 +109,3 @@ def listening(host: str, port: int) -> socket.socket:
         ) from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listener
-
-
-def _serve_metrics(host: str, port: int) -> None:
-    try:
-        start_http_server(port, host)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot serve metrics on {host} port {port}: {error.strerror}. Choose others with "
-            "PENSTOCK_METRICS_HOST and --metrics-port"
-        ) from None
