@@ -7,7 +7,8 @@ because it is the primary no longer is as good as away: the connection is given 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import redis
@@ -75,7 +76,38 @@ class _Wary:
             raise Demoted(str(error)) from None
 
 
-class _AsyncWary:
+class _Obedient:
+    """Ends a command that is cancelled while it is sent.
+
+    redis-py sends within `asyncio.wait_for`, which up to Python 3.11 loses a cancellation that
+    comes in the moment in which the sending ends: its reader would read on, its timeout never end.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Write one, connecting before if need be; raises redis-py's ConnectionError."""
+        connection: Any = self
+        if not connection.is_connected:
+            await connection.connect_check_health(check_health=False)
+        if check_health:
+            await connection.check_health()
+        encoded = command.encode() if isinstance(command, str) else command
+        parts = [encoded] if isinstance(encoded, bytes) else encoded
+        try:
+            async with asyncio.timeout(connection.socket_timeout):
+                await connection._send_packed_command(parts)
+        except BaseException as error:
+            await connection.disconnect(nowait=True)  # half a command may have been sent
+            if isinstance(error, OSError):
+                kind = exceptions.TimeoutError if isinstance(error, TimeoutError) else None
+                raise (kind or exceptions.ConnectionError)(f"while sending: {error}") from None
+            raise
+
+
+class _AsyncWary(_Obedient):
+    """As _Wary, for asyncio."""
+
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read one; raises Demoted."""
         try:
@@ -101,6 +133,10 @@ class PrimaryConnection(_Wary, SentinelManagedConnection):
 
 class PrimarySSLConnection(_Wary, SentinelManagedSSLConnection):
     """The same with TLS."""
+
+
+class AsyncUnixConnection(_Obedient, redis.asyncio.UnixDomainSocketConnection):
+    """To a server on this machine."""
 
 
 class AsyncConnection(_AsyncWary, redis.asyncio.Connection):
@@ -287,8 +323,8 @@ class Server:
         What the URL says goes before our own; `retry` is the caller's to add.
         """
         if self._unix:
-            module: Any = redis.asyncio if asynchronous else redis
-            return {**self._plain(), "connection_class": module.UnixDomainSocketConnection}
+            local = AsyncUnixConnection if asynchronous else redis.UnixDomainSocketConnection
+            return {**self._plain(), "connection_class": local}
         known = self._address
         kind = asynchronous, bool(known.sentinels), known.url.startswith("rediss:")
         options = {**self._plain(), "socket_keepalive": True, "connection_class": _CLASSES[kind]}

@@ -116,12 +116,17 @@ def test_listing_is_newest_first_and_by_state(client: Client) -> None:
 
 
 def test_cancelling_is_answered_with_the_state(client: Client) -> None:
-    """A waiting job is over at once, a running one is being stopped, an ended one stays."""
+    """A waiting job is over at once, a running one is being stopped, an ended one stays.
+
+    The records of those that are stopped say why.
+    """
     waiting, running, ended = (client.submit(MESSAGES) for _ in range(3))
     Speaker(client, running)
     Speaker(client, ended).finish()
-    states = [job.cancel() for job in (waiting, running, ended)]
+    states = [job.cancel("enough") for job in (waiting, running, ended)]
     assert states == [JobState.CANCELLED, JobState.RUNNING, JobState.COMPLETED]
+    reasons = [job.record().cancel_reason for job in (waiting, running, ended)]
+    assert reasons == ["enough", "enough", None]
     with pytest.raises(JobNotFound):
         client.cancel("job_0")
 

@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from worker.webhooks import MAX_ANSWER, Answer, Courier
 LOCAL = [ipaddress.ip_network("127.0.0.0/8")]
 HEADERS = {"webhook-id": "msg_1"}
 CONNECTIONS: list[Any] = []
-"""Every address that this process connects to while `counted` is in use."""
+"""Every address that this thread, the event loop's, connects to while `counted` is in use."""
 
-_counting = False
+_counting = 0
+"""The thread; others are of tests before this, such as what exports their spans."""
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _counting and event == "socket.connect":
+    if _counting == threading.get_ident() and event == "socket.connect":
         CONNECTIONS.append(arguments[1])
         if not str(arguments[1][0]).startswith("127."):
             raise PermissionError("a test calls nobody but this machine")
@@ -35,12 +37,12 @@ sys.addaudithook(_audit)
 
 @pytest.fixture
 def counted() -> Iterator[list[Any]]:
-    """Connections this process makes, whoever answers."""
+    """Connections this thread makes, whoever answers."""
     global _counting
     CONNECTIONS.clear()
-    _counting = True
+    _counting = threading.get_ident()
     yield CONNECTIONS
-    _counting = False
+    _counting = 0
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from penstock import Client, ConfigurationError, Settings
 from producers.gateway.app import create_app
@@ -227,16 +228,17 @@ def test_what_the_filter_ignores_is_200_and_no_job(door: httpx.Client, client: C
 
 
 def test_a_hook_whose_route_nobody_has_is_400_and_told_in_the_log(
-    door: httpx.Client, client: Client, capfd: pytest.CaptureFixture[str]
+    door: httpx.Client, client: Client
 ) -> None:
     """The sender learns no name of ours; the operator which hook it is, and why."""
-    answer = send(door, "lost")
+    with capture_logs() as lines:
+        answer = send(door, "lost")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "hook_failed")
     assert "nowhere" not in answer.text
     assert "default" not in answer.text
-    line = next(line for line in capfd.readouterr().out.splitlines() if "hook_failed" in line)
-    assert "nowhere" in line
-    assert "lost" in line
+    (line,) = [line for line in lines if line["action"] == "hook_failed"]
+    assert line["hook"] == "lost"
+    assert "nowhere" in line["reason"]
     assert jobs(client) == []
 
 

@@ -3,12 +3,12 @@
 -- Returns "cancelled", "cancelling" or "over".
 local function stop(job, record, reason, now)
   local key = KEY.job .. job
+  if redis.call('HEXISTS', key, 'final') == 1 then return 'over' end
+  redis.call('HSETNX', key, 'cancel_reason', reason)
   if record.state == 'running' then
-    redis.call('HSETNX', key, 'cancel_reason', reason)
     redis.call('PUBLISH', KEY.control, cjson.encode({ cancel = job, reason = reason }))
     return 'cancelling'
   end
-  if redis.call('HEXISTS', key, 'final') == 1 then return 'over' end
   conclude(job, record, 'cancelled', next_n(job, record.attempt), now, cancelled_data(reason))
   return 'cancelled'
 end
