@@ -25,7 +25,7 @@ from penstock.settings import Settings, child_environment
 
 ROOT = Path(__file__).parents[2]
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for whatever takes a few at most; a shared machine may be slow."""
 
 POLL = 0.02

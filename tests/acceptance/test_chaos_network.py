@@ -22,7 +22,7 @@ async def test_many_lost_replies_do_nothing_twice() -> None:
 
 async def test_a_partitioned_worker_loses_its_jobs_only() -> None:
     """A worker that is cut off, one or both ways, is replaced, and says nothing when it is back."""
-    (await faults.partitions(chosen_seed(), lease=1, bound=8)).check()
+    (await faults.partitions(chosen_seed(), lease=2, bound=9)).check()
 
 
 @pytest.mark.chaos

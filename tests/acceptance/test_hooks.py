@@ -165,6 +165,7 @@ def test_a_gateway_whose_hook_has_no_secret_does_not_start(
 ) -> None:
     """Nor anything beside it: it says which variable is missing, and ends with 2."""
     environment = {**configured(tmp_path, "https://example.com/"), "HOOK_IN": ""}
+    environment["PENSTOCK_GATEWAY_PORT"] = str(free_port())  # `up` has no gateway on one taken
     done = run_cli(client.settings.server_url, *command, **environment)
     assert (done.returncode, done.stderr) == (
         2, "penstock: HOOK_IN is not set; it holds the secret of [hooks.triage]\n",

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -265,4 +266,5 @@ async def test_a_worker_may_die_between_the_end_and_its_delivery(receiver: Recei
         verified(call, SECRET)
         assert call.id.startswith(call.json["data"]["job"])
     assert len({call.id for call in receiver.received}) == 3
-    assert len(receiver.received) == 4, "the one that was called but not settled comes twice"
+    calls = Counter(call.json["data"]["job"] for call in receiver.received)
+    assert max(calls.values()) > 1, "the one that was called but not settled comes twice"
