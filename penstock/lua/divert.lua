@@ -87,7 +87,13 @@ local function look_at_deadlines()
   end
 end
 
-if gate.open_until then
+-- A breaker that is half open needs one job to try with: nothing leaves until that runs.
+local function wants_probe()
+  local probing = gate.probe and redis.call('ZSCORE', KEY.held .. route, gate.probe)
+  return gate.open_until <= now and not probing
+end
+
+if gate.open_until and not wants_probe() then
   if gate.fallback ~= '' then
     send_suspect()
     send_in_turn()

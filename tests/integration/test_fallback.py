@@ -99,6 +99,18 @@ def test_what_did_not_leave_runs_where_it_was_asked_for(gate_of: Any) -> None:
     assert set(gate.rung()) < set(jobs)
 
 
+def test_a_half_open_route_keeps_a_job_to_try_with(gate_of: Any) -> None:
+    """However roomy its fallback is, nothing leaves before the probe runs; then the others do."""
+    gate = gate_of(RouteOverrides(concurrency=5, fallback=("last",)))
+    gate.break_upstream()
+    gate.now += 5.1
+    jobs = gate.submit_many(3)
+    assert gate.run(commands.divert("default")) == 0
+    assert gate.admit().admitted == 1
+    assert gate.rung() == jobs[:1]
+    assert gate.waiting("default", route="last") == set(jobs[1:])
+
+
 def test_the_next_fallback_is_taken_when_the_first_is_broken_too(gate_of: Any) -> None:
     """Fallbacks are asked in their order, and one that is open or paused is passed over."""
     gate = gate_of()
