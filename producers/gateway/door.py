@@ -50,7 +50,7 @@ class Door:
                 scope["state"]["passage"] = passage
                 await self.app(scope, passage.receive, passage.send)
         except TimeoutError:
-            await passage.refuse(_too_slow(passage.is_whole))
+            await passage.refuse(_too_slow(passage.awaits_body))
         except Exception as error:
             passage.log("request_broken", error=type(error).__name__, place=_place(error))
             await passage.refuse(broken())
@@ -61,7 +61,7 @@ class Passage:
 
     Attributes:
         clock: runs until the answer begins.
-        is_whole: whether the body has come in.
+        awaits_body: whether it is the sender that is waited for.
     """
 
     clock: asyncio.Timeout
@@ -73,7 +73,8 @@ class Passage:
         self._bytes = 0
         self._status = 0
         self._is_refused = False
-        self.is_whole = False
+        self._is_whole = False
+        self.awaits_body = False
 
     def allow(self, seconds: float) -> None:
         """Give the answer more time."""
@@ -82,9 +83,11 @@ class Passage:
 
     async def receive(self) -> Message:
         """The body as it comes in; raises Problem once it is over the limit."""
+        self.awaits_body = not self._is_whole
         message = await self._receive()
+        self.awaits_body = False  # and stays true where the clock ends the wait
         self._bytes += len(message.get("body", b""))
-        self.is_whole = not message.get("more_body", False)
+        self._is_whole = not message.get("more_body", False)
         if self._bytes > MAX_REQUEST_BYTES:
             text = f"the request is over {MAX_REQUEST_BYTES:,} bytes; send less"
             raise Problem(413, "request_too_large", text, {"Connection": "close"})
@@ -133,11 +136,11 @@ class Passage:
         return getattr(route, "path", "unknown")
 
 
-def _too_slow(is_whole: bool) -> Problem:
-    if is_whole:
-        return Problem(504, "too_slow", "the queue did not answer in time; try again")
-    text = "the request did not come in in time; send it faster"
-    return Problem(408, "request_timeout", text, {"Connection": "close"})
+def _too_slow(awaits_body: bool) -> Problem:
+    if awaits_body:
+        text = "the request did not come in in time; send it faster"
+        return Problem(408, "request_timeout", text, {"Connection": "close"})
+    return Problem(504, "too_slow", "the queue did not answer in time; try again")
 
 
 def _place(error: Exception) -> str:

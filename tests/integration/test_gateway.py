@@ -367,6 +367,21 @@ def test_a_request_that_dawdles_is_refused(settings: Settings) -> None:
     assert b'"request_timeout"' in received
 
 
+def test_a_queue_that_dawdles_is_not_the_senders_fault(settings: Settings, store: Store) -> None:
+    """Whoever has said all, or has nothing to say, gets 504: not asked to send it faster."""
+    hasty = settings.model_copy(update={"gateway_timeout": 0.3})
+    with GatewayThread(hasty) as gateway, http(gateway.url) as api:
+        assert api.get("/v1/jobs").status_code == 200
+        store.redis.client_pause(60_000, all=False)
+        try:
+            native = [api.get("/v1/jobs"), api.post("/v1/jobs", json=BODY)]
+            others = api.post("/v1/chat/completions", json=BODY)
+        finally:
+            store.redis.client_unpause()
+    assert [error_of(answer) for answer in native] == [(504, "too_slow")] * 2
+    assert (others.status_code, others.json()["error"]["code"]) == (504, "too_slow")
+
+
 def test_a_head_that_dawdles_is_refused(settings: Settings) -> None:
     """A half head is a 408 after gateway_timeout, a second one too; silence is an end."""
     hasty = settings.model_copy(update={"gateway_timeout": 0.5})
