@@ -95,12 +95,13 @@ _MEANINGS = {
     421: ("foreign_host", "Without any API key only this machine is served."),
     422: ("idempotency_conflict", "The idempotency key belongs to another request."),
     429: ("too_many_requests", "Too many requests, or too many waiting jobs, or no budget left."),
+    431: ("head_too_large", "The request line and headers are over 64 KiB."),
     500: ("internal_error", "The gateway failed."),
     503: ("queue_unavailable", "The queue is away, full, or refuses the gateway; see Retry-After."),
     504: ("too_slow", "The queue did not answer in time."),
 }
 
-ALWAYS = (400, 401, 403, 421, 429, 500, 503, 504)
+ALWAYS = (400, 401, 403, 408, 421, 429, 431, 500, 503, 504)
 """What any request may be answered with."""
 
 

@@ -116,13 +116,17 @@ class HeadBound(HttpToolsProtocol):
             return
         waits = self._in_body and not self.pipeline and not self.cycle.response_started
         if waits or self._is_free():
-            self.transport.write(_written(problem))
+            self.transport.write(_written(self._path(), problem))
             telemetry.REQUESTS.labels("unknown", "unknown", str(problem.status)).inc()
         self.transport.close()
 
+    def _path(self) -> str:
+        """As far as it has come in: errors have the shape of the API that is asked."""
+        return getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
 
-def _written(problem: Problem) -> bytes:
-    told = answer.of_problem("", problem)
+
+def _written(path: str, problem: Problem) -> bytes:
+    told = answer.of_problem(path, problem)
     headers = [*told.raw_headers, *HEADERS, (b"connection", b"close")]
     lines = [name + b": " + value + b"\r\n" for name, value in headers]
     return b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", bytes(told.body)])

@@ -64,7 +64,7 @@ Metadata = Annotated[
     "", status_code=202, response_model=documents.JobDocument,
     responses={
         200: {"model": documents.JobDocument, "description": "It is over: see `outcome`."},
-        **errors(404, 408, 409, 413, 415, 422),
+        **errors(404, 409, 413, 415, 422),
     },
     openapi_extra=documents.body(documents.JOB, documents.JOB_EXAMPLE, required=True),
 )  # fmt: skip
@@ -139,7 +139,7 @@ async def events(
 
 @router.post(
     "/{id}/cancel", status_code=202, response_model=documents.JobDocument,
-    responses=errors(404, 408, 413, 415), dependencies=[Depends(no_body)],
+    responses=errors(404, 413, 415), dependencies=[Depends(no_body)],
 )  # fmt: skip
 async def cancel(
     caller: Canceller, queue: Queue, id_: Id, idempotency_key: RepeatKey = None
@@ -156,7 +156,7 @@ async def cancel(
 
 @router.post(
     "/{id}/retry", status_code=202, response_model=documents.JobDocument,
-    responses=errors(404, 408, 409, 413, 415), dependencies=[Depends(no_body)],
+    responses=errors(404, 409, 413, 415), dependencies=[Depends(no_body)],
 )  # fmt: skip
 async def retry(
     caller: Submitter, queue: Queue, id_: Id, idempotency_key: IdempotencyKey = None
@@ -177,7 +177,7 @@ async def erase(caller: Canceller, queue: Queue, id_: Id) -> Response:
 
 @router.post(
     "/{id}/token", status_code=201, response_model=documents.StreamToken,
-    responses=errors(404, 408, 413, 415),
+    responses=errors(404, 413, 415),
     openapi_extra=documents.body(documents.TOKEN, {"ttl": TOKEN_TTL}, required=False),
 )  # fmt: skip
 async def lend(

@@ -55,7 +55,7 @@ def hook_of(request: Request, name: str) -> WorkingHook:
     responses={
         200: {"model": Taken, "description": "It was here before, or the filter ignores it."},
         202: {"description": "It is a job now."},
-        **{s: e for s, e in documents.errors(404, 408, 409, 413).items() if s not in OTHERS},
+        **{s: e for s, e in documents.errors(404, 409, 413).items() if s not in OTHERS},
     },
 )  # fmt: skip
 async def take(

@@ -409,6 +409,14 @@ def test_a_head_that_is_large_is_refused(gateway: GatewayThread, end: bytes) -> 
     assert b"x-content-type-options: nosniff" in received
 
 
+def test_a_large_head_is_refused_in_the_shape_of_its_path(gateway: GatewayThread) -> None:
+    """A client of OpenAI's API reads an error like every other one there."""
+    large = socket.create_connection(gateway.address, timeout=10)
+    large.sendall(b"GET /v1/models?x=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 66_000)
+    _, _, body = to_the_end(large).partition(b"\r\n\r\n")
+    assert json.loads(body)["error"].keys() == {"message", "type", "param", "code"}
+
+
 def test_a_head_without_end_is_cut_off(gateway: GatewayThread) -> None:
     """Who sends a header of 64 MiB does not get far."""
     with socket.create_connection(gateway.address, timeout=10) as endless:

@@ -191,7 +191,7 @@ def test_the_document_describes_the_api(gateway: GatewayThread) -> None:
     assert len(operations) == 7
     for operation in operations.values():
         assert operation["summary"]
-        assert {"200", "401", "429", "503"} <= operation["responses"].keys()
+        assert {"200", "401", "408", "429", "431", "503"} <= operation["responses"].keys()
         error = operation["responses"]["401"]["content"]["application/json"]["schema"]
         assert error == {"$ref": "#/components/schemas/OpenAIError"}
     chat = operations["post", "/v1/chat/completions"]["requestBody"]["content"]

@@ -119,7 +119,7 @@ def test_the_document_shows_every_error_with_an_example(gateway: GatewayThread) 
         by_key = operation["tags"] != ["hooks"]  # whose senders prove themselves by a signature
         assert bool(operation.get("security")) is by_key
         failures = {s: r for s, r in operation["responses"].items() if s >= "400"}
-        assert {"400", "401", "429", "500", "503"} <= failures.keys()
+        assert {"400", "401", "408", "429", "431", "500", "503"} <= failures.keys()
         assert ("403" in failures) is by_key
         for response in failures.values():
             content = response["content"]["application/json"]

@@ -42,16 +42,17 @@ _MEANINGS = {
     421: "Without any API key only this machine is served.",
     422: "The idempotency key belongs to another request.",
     429: "Too many requests, or too many waiting jobs, or no budget left.",
+    431: "The request line and headers are over 64 KiB.",
     500: "The gateway or the upstream failed.",
     502: "The upstream could not be reached, or broke off.",
     503: "The queue cannot be reached or is full, or the upstream is away.",
     504: "The upstream was too slow, or the job's deadline passed.",
 }
 
-ALWAYS = (400, 401, 403, 421, 429, 500, 503, 504)
+ALWAYS = (400, 401, 403, 408, 421, 429, 431, 500, 503, 504)
 """What any request may be answered with."""
 
-ASKING = (404, 408, 409, 413, 415, 422, 502)
+ASKING = (404, 409, 413, 415, 422, 502)
 """What a request for an answer may also be answered with."""
 
 
