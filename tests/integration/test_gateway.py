@@ -495,6 +495,9 @@ def test_a_reader_that_stalls_catches_up_and_loses_nothing(
     assert received.count(b"x" * 4096) == said
 
 
+MISSPELT = {"headers": {"X-Penstock-Prority": "9"}}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "more", "named"),
     [
@@ -506,6 +509,12 @@ def test_a_reader_that_stalls_catches_up_and_loses_nothing(
         ("POST", "/v1/jobs/{job}/retry", {"json": {"force": True}}, "force"),
         ("POST", "/v1/responses/{response}/cancel", {"json": {"reason": "enough"}}, "reason"),
         ("GET", "/v1/jobs?metadata=nothing", {}, "metadata: "),
+        ("GET", "/v1/models", MISSPELT, "x-penstock-prority: is unknown"),
+        ("GET", "/v1/models/m", MISSPELT, "x-penstock-prority: is unknown"),
+        ("GET", "/v1/responses/{response}", MISSPELT, "x-penstock-prority: is unknown"),
+        ("POST", "/v1/responses/{response}/cancel", MISSPELT, "x-penstock-prority: is unknown"),
+        ("DELETE", "/v1/responses/{response}", MISSPELT, "x-penstock-prority: is unknown"),
+        ("GET", "/v1/responses/{response}?starting_after=3", {}, "starting_after: "),
         ("POST", "/v1/chat/completions",
          {"json": {"model": "m", **BODY}, "headers": {"idempotency-key": ""}}, "idempotency_key"),
     ],
@@ -520,6 +529,16 @@ def test_what_nobody_would_hear_is_refused_by_name(
     assert answer.status_code == 400, answer.text
     assert named in answer.json()["error"]["message"]
     assert api.get(f"/v1/jobs/{job}").json()["state"] == "admitted"
+
+
+def test_a_library_may_send_its_options_with_every_request(api: httpx.Client) -> None:
+    """Those that there are pass where nothing is asked, as a library's own default headers."""
+    headers = {"X-Penstock-Priority": "9", "X-Penstock-On-Disconnect": "continue"}
+    response = submit(api)["id"].replace("job_", "resp_")
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", "")):
+        answer = api.request(method, f"/v1/responses/{response}{path}", headers=headers)
+        assert answer.status_code == 200, answer.text
+    assert api.get("/v1/models", headers=headers).status_code == 200
 
 
 def test_a_tenant_may_have_so_many_jobs_waiting(api: httpx.Client, store: Store) -> None:

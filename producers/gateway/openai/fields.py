@@ -7,7 +7,7 @@ takes, or as headers `x-penstock-…`, which win. What is unknown there is refus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from penstock.errors import InvalidRequest
@@ -79,18 +79,23 @@ def _flag(value: Any, name: str) -> bool:
 
 def read_options(headers: Mapping[str, str]) -> dict[str, Any]:
     """The job options that the headers name; raises InvalidRequest."""
+    check_names(headers)
     options: dict[str, Any] = {}
     for header, value in headers.items():
         name = header.lower().removeprefix(PREFIX)
-        if not header.lower().startswith(PREFIX) or name in HANDLING:
-            continue
-        if name not in OPTIONS:
-            known = ", ".join(sorted([*OPTIONS, *HANDLING]))
-            raise InvalidRequest(f"{header}: is unknown; {PREFIX} is followed by one of {known}")
-        options[OPTIONS[name]] = _number(value) if name in NUMBERS else value
+        if header.lower().startswith(PREFIX) and name in OPTIONS:
+            options[OPTIONS[name]] = _number(value) if name in NUMBERS else value
     if IDEMPOTENCY_KEY in headers:
         options["idempotency_key"] = headers[IDEMPOTENCY_KEY]
     return options
+
+
+def check_names(headers: Iterable[str]) -> None:
+    """Raise InvalidRequest for a header `x-penstock-…` that is none of HEADERS."""
+    for header in headers:
+        if header.lower().startswith(PREFIX) and header.lower() not in HEADERS:
+            known = ", ".join(sorted([*OPTIONS, *HANDLING]))
+            raise InvalidRequest(f"{header}: is unknown; {PREFIX} is followed by one of {known}")
 
 
 def _number(text: str) -> float | str:

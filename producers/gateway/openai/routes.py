@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from penstock import AsyncClient
+from penstock import AsyncClient, InvalidRequest
 from penstock.access import Scope
 from penstock.job import JobRecord
 from producers.gateway import answer
@@ -40,6 +40,17 @@ Id = Annotated[str, Path(alias="id", description="A response's id, or its job's 
 ModelId = Annotated[str, Path(alias="id", description="A model's name, slashes included.")]
 
 
+async def known_headers(http: Request) -> None:
+    """A dependency: raises InvalidRequest for a header x-penstock-… that there is not.
+
+    Those that there are pass where they mean nothing: a library sends some with every request.
+    """
+    fields.check_names(http.headers)
+
+
+ASKING_NOTHING = [Depends(known_headers)]
+
+
 @router.post(
     "/v1/chat/completions",
     response_class=Response,
@@ -68,13 +79,20 @@ async def create_completion(caller: Submitter, queue: Queue, http: Request, body
         return gone()
 
 
-@router.get("/v1/models", response_class=Response, responses=documents.MODELS)
+@router.get(
+    "/v1/models", response_class=Response, responses=documents.MODELS, dependencies=ASKING_NOTHING
+)
 async def list_models(caller: Reader, queue: Queue, http: Request) -> Response:
     """List the models that can be asked: those of the routes."""
     return answer.json({"object": "list", "data": await _models(http, queue)})
 
 
-@router.get("/v1/models/{id:path}", response_class=Response, responses=documents.MODEL)
+@router.get(
+    "/v1/models/{id:path}",
+    response_class=Response,
+    responses=documents.MODEL,
+    dependencies=ASKING_NOTHING,
+)
 async def show_model(caller: Reader, queue: Queue, http: Request, id_: ModelId) -> Response:
     """Show one of the models."""
     for model in await _models(http, queue):
@@ -120,6 +138,7 @@ async def create_response(caller: Submitter, queue: Queue, http: Request, body: 
     "/v1/responses/{id}",
     response_class=Response,
     responses={**documents.RESPONSE_ANSWERED, **documents.errors(404)},
+    dependencies=ASKING_NOTHING,
 )
 async def show_response(
     caller: Reader,
@@ -128,13 +147,14 @@ async def show_response(
     id_: Id,
     stream: Annotated[bool, Query(description="Its events, live until the end.")] = False,
     starting_after: Annotated[
-        int, Query(description="Only events behind this sequence_number.")
+        int, Query(description="Of a stream: only events behind this sequence_number.")
     ] = responses.NOTHING_YET,
 ) -> Response:
     """Show a response as it stands, or stream its events."""
     record = await owned(caller, queue, id_)
     http.state.job = record.id
     if not stream:
+        _check_whole(starting_after)
         return responses.shown(record, queue)
     buffer = fields.read_handling(http.headers).buffer
     return responses.streamed(record, queue, _stay, after=starting_after, buffer=buffer)
@@ -143,8 +163,8 @@ async def show_response(
 @router.post(
     "/v1/responses/{id}/cancel",
     response_class=Response,
-    responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 408, 413, 415)},
-    dependencies=[Depends(no_body)],
+    responses={**documents.RESPONSE_SHOWN, **documents.errors(404, 413, 415)},
+    dependencies=[*ASKING_NOTHING, Depends(no_body)],
 )
 async def cancel_response(
     caller: Canceller, queue: Queue, http: Request, id_: Id, idempotency_key: RepeatKey = None
@@ -162,12 +182,18 @@ async def cancel_response(
     "/v1/responses/{id}",
     response_class=Response,
     responses={**documents.RESPONSE_ERASED, **documents.errors(404, 409)},
+    dependencies=ASKING_NOTHING,
 )
 async def erase_response(caller: Canceller, queue: Queue, id_: Id) -> Response:
     """Erase a response that has ended: its request, its answer and its feed."""
     await check_owner(caller, queue, response.job_id(id_))
     await queue.erase(response.job_id(id_))
     return answer.json({"id": id_, "object": "response", "deleted": True})
+
+
+def _check_whole(starting_after: int) -> None:
+    if starting_after != responses.NOTHING_YET:
+        raise InvalidRequest("starting_after: counts a stream's events; send stream=true with it")
 
 
 async def _models(http: Request, queue: AsyncClient) -> list[dict[str, Any]]:
