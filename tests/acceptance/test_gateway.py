@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -38,27 +39,33 @@ def start(settings: Settings) -> Iterator[Start]:
 
 
 KEYS, KILLS = 60, 2
+POSTED: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/jobs", {"messages": MESSAGES}),
+    ("/v1/responses", {"input": "Hello", "background": True}),
+]
+"""What is posted under every other key."""
 
 
 def test_a_post_that_is_repeated_through_kills_is_one_job(start: Start, client: Client) -> None:
-    """Kill -9 of the gateway while jobs are posted: retried with their keys, each is there once."""
+    """Kill -9 of the gateway under POSTs of both APIs: retried with its key, each is there once."""
     gateway = start()
-    answered: dict[str, set[str]] = {f"key-{number}": set() for number in range(KEYS)}
+    answered: dict[str, set[str]] = {f"{number}": set() for number in range(KEYS)}
     lost = threading.Semaphore(0)
 
     def post(key: str) -> None:
         """Until it is answered, and once more."""
         ids, headers = answered[key], {"Idempotency-Key": key}
+        path, body = POSTED[int(key) % len(POSTED)]
         while key not in again:
             try:
-                answer = api.post("/v1/jobs", json={"messages": MESSAGES}, headers=headers)
+                answer = api.post(path, json=body, headers=headers)
             except httpx.TransportError:
                 lost.release()
                 continue
-            assert answer.status_code == 202, answer.text
+            assert answer.is_success, answer.text
             if ids:
                 again.add(key)
-            ids.add(answer.json()["id"])
+            ids.add(answer.json()["id"].replace("resp_", "job_"))
 
     again: set[str] = set()
     with http(gateway.url) as api, ThreadPoolExecutor(4) as pool:

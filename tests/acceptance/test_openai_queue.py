@@ -81,8 +81,9 @@ def test_one_key_is_one_job(stand: Stand, api: openai.OpenAI) -> None:
     before = stand.simulator.simulator.stats.requests
     question = asked(Script(tokens=9), extra_headers={"Idempotency-Key": "one"})
     first, again = (api.chat.completions.create(**question) for _ in range(2))
-    chunks = list(api.chat.completions.create(**question, stream=True))
-    assert {first.id, again.id, chunks[0].id} == {first.id}
+    raw = api.chat.completions.with_raw_response.create(**question, stream=True)
+    chunks = list(raw.parse())
+    assert {first.id, again.id, chunks[0].id, raw.headers["x-penstock-job"]} == {first.id}
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text_of(first)
     assert stand.simulator.simulator.stats.requests == before + 1
     with pytest.raises(openai.UnprocessableEntityError, match="use a new key"):
@@ -168,10 +169,11 @@ def test_what_was_tried_enough_is_not_tried_again(stand: Stand) -> None:
     question = asked(Script(fault=Fault(kind="status", status=500)), tries=2)
     with (
         library(stand.base_url("queue")).with_options(max_retries=2) as client,
-        pytest.raises(openai.InternalServerError),
+        pytest.raises(openai.InternalServerError) as error,
     ):
         client.chat.completions.create(**question)
     assert stand.simulator.simulator.stats.requests == before + 2
+    assert error.value.response.headers["x-penstock-job"] == newest(stand).id
 
 
 @pytest.mark.parametrize("stream", [False, True])
