@@ -36,8 +36,20 @@ expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "422", "42
 """
 
 
+@pytest.mark.parametrize(
+    ("phases", "sign"),
+    [
+        ("examples,coverage,fuzzing", "Tested: 16"),
+        pytest.param("stateful", "✅ Stateful", marks=pytest.mark.chaos),  # 20 s
+    ],
+)
 def test_whatever_is_sent_the_answer_is_documented(
-    settings: Settings, store: Store, start_worker: Started, state_dir: Path
+    settings: Settings,
+    store: Store,
+    start_worker: Started,
+    state_dir: Path,
+    phases: str,
+    sign: str,
 ) -> None:
     """schemathesis, all checks: no 500, no undocumented status, bodies as described, keys kept."""
     start_worker(PENSTOCK_WEBHOOK_CONCURRENCY="0")  # whatever hosts come to schemathesis's mind
@@ -47,7 +59,7 @@ def test_whatever_is_sent_the_answer_is_documented(
         done = subprocess.run(
             [Path(sys.executable).with_name("schemathesis"), "run",
              f"{gateway.url}/v1/openapi.json", "--no-color", "--max-examples", "10",
-             "--phases", "examples,coverage,fuzzing", "--generation-deterministic",
+             "--phases", phases, "--generation-deterministic",
              "--request-timeout", "30",
              "--header", f"Authorization: Bearer {make_key(store)}"],
             env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.integration.schemathesis_hooks",
@@ -55,7 +67,7 @@ def test_whatever_is_sent_the_answer_is_documented(
             cwd=state_dir, capture_output=True, text=True, timeout=100, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "Tested: 16" in done.stdout
+    assert sign in done.stdout
 
 
 def test_the_document_has_the_headers_of_a_request_for_an_answer(gateway: GatewayThread) -> None:
