@@ -91,6 +91,9 @@ esac
 
 # The server and Penstock run as other users, and hashes of random passwords are no secret. The
 # password in replication.conf is one: give it to the server's user. Each role's folder stays closed.
-chmod a+rx "$directory" "$directory/redis"
+# In a container DIRECTORY is the image's own: open, and nobody may change it.
+for open in "$directory" "$directory/redis"; do
+    [ -n "$(find "$open" -prune -perm -055)" ] || chmod a+rx "$open"
+done
 chmod 644 "$new"
 mv "$new" "$directory/redis/users.acl"

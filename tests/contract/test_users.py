@@ -5,6 +5,8 @@ Where they do not any more, `python -m tests.roles` writes the file anew.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +22,14 @@ OPEN = {
     "make-certificates.sh": {".", "tls", "tls/ca.crt", "tls/server.crt", "tls/client.crt"},
 }
 """What the server and the units need, which run as other users than whoever runs a script."""
+
+REFUSING = """#!/bin/sh
+for path in "$@"; do
+    [ "$path" != "{folder}" ] || {{ echo "$path: Read-only file system" >&2; exit 1; }}
+done
+exec {chmod} "$@"
+"""
+"""What chmod does on a root file system that is read only."""
 
 
 @pytest.mark.parametrize("role", needed())
@@ -46,3 +56,20 @@ def test_others_may_read_what_is_no_secret_and_nothing_else(script: str, tmp_pat
     seen = {path: path.stat().st_mode & 0o007 for path in [made, *made.rglob("*")]}
     assert {str(path.relative_to(made)) for path, mode in seen.items() if mode} == OPEN[script]
     assert all(mode in (0, 0o5 if path.is_dir() else 0o4) for path, mode in seen.items())
+
+
+def test_a_container_leaves_the_folder_of_its_image_alone(tmp_path: Path) -> None:
+    """Who runs make-users.sh there may write into the volumes, and not change what holds them."""
+    made = tmp_path / "made"
+    for folder in (made, made / "redis"):
+        folder.mkdir()
+        folder.chmod(0o755)
+    chmod = tmp_path / "chmod"
+    chmod.write_text(REFUSING.format(folder=made, chmod=shutil.which("chmod")))
+    chmod.chmod(0o755)
+    subprocess.run(
+        [ROOT / "ops" / "redis" / "make-users.sh", made, "redis:6379"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True,
+    )
+    assert (made / "redis" / "users.acl").stat().st_mode & 0o777 == 0o644
