@@ -31,7 +31,8 @@ NAME = re.compile(r"\b(?:\w+:[\w:]+|(?:penstock|redis)_\w+|up)\b")
 OTHERS = {
     "up", "redis_up", "redis_memory_used_bytes", "redis_memory_max_bytes", "redis_aof_enabled",
     "redis_aof_last_write_status", "redis_aof_last_bgrewrite_status",
-    "redis_commands_processed_total",
+    "redis_commands_processed_total", "redis_cpu_user_main_thread_seconds_total",
+    "redis_cpu_sys_main_thread_seconds_total",
 }  # fmt: skip
 """Prometheus's own, and those of redis_exporter: see exporter/exporter.go there."""
 
