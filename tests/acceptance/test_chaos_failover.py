@@ -11,6 +11,7 @@ import pytest
 from ops.doctor.examination import Examination
 from penstock import AsyncClient, Client, Job, Settings
 from penstock.errors import StoreUnavailable
+from penstock.job import new_id
 from tests.acceptance import failover_faults as faults
 from tests.acceptance.failover_faults import GuardedFleet
 from tests.acceptance.fleet import chosen_seed
@@ -77,6 +78,12 @@ def _posted(url: str) -> str:
         job = until(posted, timeout=20)
     assert job is not None
     return job["state"]
+
+
+def test_only_what_was_accepted_just_before_a_kill_may_be_lost() -> None:
+    """By the time in its id: within the lag of any of the kills, not between them."""
+    made = {moment: new_id(moment) for moment in (99.5, 100.5, 103, 105.5)}
+    assert faults.beyond_bound(made.values(), [101, 106]) == [made[99.5], made[103]]
 
 
 @pytest.mark.chaos
