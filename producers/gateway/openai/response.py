@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import JobNotFound
+from penstock.errors import InvalidRequest, JobNotFound
 from penstock.events import EventType
 from penstock.job import JobRecord
 from penstock.settings import Settings
@@ -51,8 +51,13 @@ def job_id(response: str) -> str:
     return JOB_PREFIX + response.removeprefix(PREFIX)
 
 
-def skeleton(record: JobRecord, settings: Settings) -> dict[str, Any]:
-    """What a Response says from the beginning: who it is and what was asked, not yet answered."""
+def skeleton(record: JobRecord, settings: Settings | None = None) -> dict[str, Any]:
+    """What a Response says from the beginning: who it is and what was asked, not yet answered.
+
+    Args:
+        record: of the job.
+        settings: they know the model of a route, where the record names none.
+    """
     asked, mark = msgspec.json.decode(record.request), _mark(record)
     messages = asked["messages"]
     return {
@@ -84,8 +89,8 @@ def skeleton(record: JobRecord, settings: Settings) -> dict[str, Any]:
     }
 
 
-def of_record(record: JobRecord, settings: Settings) -> dict[str, Any]:
-    """The Response as it stands."""
+def of_record(record: JobRecord, settings: Settings | None = None) -> dict[str, Any]:
+    """The Response as it stands; arguments as of `skeleton`."""
     begun = {**skeleton(record, settings), "status": STATUSES[record.state]}
     if record.outcome is None:
         return begun
@@ -190,6 +195,16 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def earlier(record: JobRecord) -> list[dict[str, Any]]:
+    """The conversation so far; raises InvalidRequest where there is no answer to go on from."""
+    if record.state != JobState.COMPLETED:
+        raise InvalidRequest(
+            f"previous_response_id: its job is {record.state}; only a completed one has an answer "
+            "to go on from"
+        )
+    return conversation(record)
+
+
 def conversation(record: JobRecord) -> list[dict[str, Any]]:
     """The messages of a completed job and its answer; its instructions were for it alone."""
     messages: list[dict[str, Any]] = msgspec.json.decode(record.request)["messages"]
@@ -207,9 +222,9 @@ def _mark(record: JobRecord) -> Mark:
         return Mark()
 
 
-def _model_of(route: str, settings: Settings) -> str:
+def _model_of(route: str, settings: Settings | None) -> str:
     """A route's model; "" where only the workers know the route."""
-    known = settings.resolved_routes.get(route)
+    known = settings.resolved_routes.get(route) if settings else None
     return known.model if known else ""
 
 

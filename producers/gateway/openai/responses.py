@@ -9,15 +9,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from penstock import AsyncClient, AsyncJob, Event, InvalidRequest, JobState, PenstockError
-from penstock.events import encode
+from penstock import AsyncClient, AsyncJob, Event, JobState, PenstockError
 from penstock.job import JobRecord
 from producers.gateway import answer
 from producers.gateway.openai import errors, response
 from producers.gateway.openai.delivery import Delivery, valid_from
 from producers.gateway.openai.exchange import Exchange, refused
 from producers.gateway.openai.live import Live
-from producers.gateway.openai.sequence import Reader, Sequence
+from producers.gateway.openai.sequence import Reader, Sequence, frame
 from producers.gateway.openai.waiting import Ahead
 
 SETTLING = 5.0
@@ -60,7 +59,7 @@ def streamed(
     sequence = Sequence(response.skeleton(record, queue.settings), record.id)
     delivery = Delivery[dict[str, Any]](buffer=buffer, attempt=valid_from(record))
     events = _events(queue.job(record.id), Reader(sequence, delivery, after), delivery)
-    return Live(None, Ahead(events), _written, left)
+    return Live(None, Ahead(events), frame, left)
 
 
 async def cancelled(record: JobRecord, queue: AsyncClient) -> JobRecord:
@@ -71,16 +70,6 @@ async def cancelled(record: JobRecord, queue: AsyncClient) -> JobRecord:
             async with asyncio.timeout(SETTLING):
                 await _ended(job)
     return await job.record()
-
-
-def earlier(record: JobRecord) -> list[dict[str, Any]]:
-    """The conversation so far; raises InvalidRequest where there is no answer to go on from."""
-    if record.state != JobState.COMPLETED:
-        raise InvalidRequest(
-            f"previous_response_id: its job is {record.state}; only a completed one has an answer "
-            "to go on from"
-        )
-    return response.conversation(record)
 
 
 async def _events(
@@ -101,7 +90,3 @@ async def _ended(job: AsyncJob) -> Event | None:
         if event.is_terminal:
             return event
     return None
-
-
-def _written(told: dict[str, Any]) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (told["type"].encode(), encode(told))

@@ -211,7 +211,7 @@ async def earlier(caller: Caller, queue: AsyncClient, id_: str | None) -> list[d
     if id_ is None:
         return []
     check_answer(caller, "on from previous_response_id")
-    return responses.earlier(await owned(caller, queue, id_))
+    return response.earlier(await owned(caller, queue, id_))
 
 
 async def owned(caller: Caller, queue: AsyncClient, id_: str) -> JobRecord:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.events import Event, EventType
+from penstock.events import Event, EventType, encode
 from producers.gateway.openai import errors
 from producers.gateway.openai.delivery import Delivery
 from producers.gateway.openai.growth import Items
@@ -101,6 +101,11 @@ class Reader:
     def broken_off(self, failure: errors.Failure) -> dict[str, Any]:
         """An error of the stream, not of the response, which goes on behind the last number."""
         return {**_error(failure), "sequence_number": self._last}
+
+
+def frame(told: dict[str, Any]) -> bytes:
+    """One event of the stream; the Responses API names them."""
+    return b"event: %s\ndata: %s\n\n" % (told["type"].encode(), encode(told))
 
 
 def _error(failure: errors.Failure) -> dict[str, Any]:
