@@ -42,11 +42,11 @@ _MADE_UP: dict[Kind, list[Piece]] = {
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One of the `n` answers: its tokens in order, and how it ends."""
+    """One of the `n` answers: its tokens in order, and how it ends; None: it broke off."""
 
     index: int
     pieces: list[Piece]
-    finish_reason: str
+    finish_reason: str | None
 
     def _text(self, kind: Kind) -> str:
         return "".join(str(piece.value) for piece in self.pieces if piece.kind == kind)
@@ -146,6 +146,14 @@ def predict(
             prompt_tokens(chat), sum(len(choice.pieces) for choice in choices), script, tier
         ),
     )
+
+
+def cut(answer: Answer, tokens: int, script: Script, reason: str | None = None) -> Answer:
+    """What an answer of one choice is after so many tokens, which end for this reason."""
+    (choice,) = answer.choices
+    said = Choice(choice.index, choice.pieces[:tokens], reason)
+    counted = usage(answer.usage["prompt_tokens"], len(said.pieces), script, answer.service_tier)
+    return msgspec.structs.replace(answer, choices=[said], usage=counted)
 
 
 def _identity(chat: ChatRequest, script: Script, seed: int, attempt: int) -> int:

@@ -35,9 +35,10 @@ class CannotListen(click.ClickException):
 @click.option("--jitter", default=0.0, type=click.FloatRange(0, 1), help="share of the gap")
 @click.option("--seed", default=0, help="other answers to the same questions")
 def simulator(**options: Any) -> None:
-    """Serve an OpenAI-compatible API that makes its answers up.
+    """Serve an OpenAI-compatible API that makes its answers up: chat completions and responses.
 
-    Every request may script its answer and its faults in an extra field, `simulate`.
+    Every request may script its answer and its faults in an extra field, `simulate`. Responses are
+    kept in memory, the last 1000.
     """
     try:
         uvloop.run(serve(Simulator(**options, keep=0)))

@@ -48,6 +48,11 @@ class Connection(asyncio.Protocol):
         """What is being sent."""
         return self._sending.response if self._sending else None
 
+    def hurry(self) -> None:
+        """What is to be sent next is due now."""
+        if self._sending:
+            self._sending.hurry()
+
     def abort(self) -> None:
         """Close without ceremony."""
         self._transport.abort()

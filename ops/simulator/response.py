@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
 
-from ops.simulator.body import Ending, PlainBody, StreamBody
+from ops.simulator.body import Ending, PlainBody
 from ops.simulator.pace import Pace
 from ops.simulator.rejection import HTML, Rejection
 
@@ -36,14 +36,30 @@ class Body(Protocol):
         """The parts."""
 
 
-class FixedBody:
-    """Bytes that are no completion."""
+class Rhythm(Protocol):
+    """When the parts of a body are due."""
 
-    tokens = 0
+    @property
+    def ttft(self) -> float:
+        """Seconds to the first."""
+
+    @property
+    def free(self) -> bool:
+        """Whether the others follow as fast as the socket takes them."""
+
+    @property
+    def next_gap(self) -> Callable[[], float]:
+        """Tells the seconds to the next, each time it is called."""
+
+
+class FixedBody:
+    """Bytes that are known before they are due."""
+
     said = True
 
-    def __init__(self, content: bytes, ending: Ending = Ending.WHOLE) -> None:
+    def __init__(self, content: bytes, ending: Ending = Ending.WHOLE, tokens: int = 0) -> None:
         self.ending = ending
+        self.tokens = tokens
         self._content = content
 
     def __iter__(self) -> Iterator[bytes]:
@@ -70,7 +86,7 @@ class Response:
     head: bytes
     body: Body
     chunked: bool = False
-    pace: Pace = field(default_factory=Pace)
+    pace: Rhythm = field(default_factory=Pace)
     delay: float = 0.0
     split: int = 0
     heartbeat: float = 0.0
@@ -121,7 +137,7 @@ _STREAM_HEAD = head(
 )
 
 
-def streamed(body: StreamBody, pace: Pace, split: int = 0) -> Response:
+def streamed(body: Body, pace: Rhythm, split: int = 0) -> Response:
     """200 with an event stream."""
     return Response(200, _STREAM_HEAD, body, chunked=True, pace=pace, split=split)
 

@@ -77,6 +77,12 @@ class Sending:
         if not self._waiting:
             self._wake()
 
+    def hurry(self) -> None:
+        """Take the step that waits for its time now."""
+        self._due = self._loop.time()
+        if self._waiting:
+            self._wake()
+
     def _later(self, seconds: float, step: Callable[[], None]) -> None:
         """Take this step after so long; at once after none."""
         self._step = step

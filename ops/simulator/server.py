@@ -7,7 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from ops.simulator import response as respond
 from ops.simulator.answer import Answer, predict
 from ops.simulator.body import PlainBody, StreamBody
 from ops.simulator.connection import Connection
+from ops.simulator.following import Following
 from ops.simulator.limits import Limits
 from ops.simulator.pace import Pace
 from ops.simulator.parser import Request
@@ -22,8 +23,11 @@ from ops.simulator.playlist import Entry, Playlist
 from ops.simulator.rejection import Rejection, invalid, not_allowed, not_found, reject, scripted
 from ops.simulator.request import MODEL, ChatRequest, read
 from ops.simulator.response import Response
+from ops.simulator.responses import PATH, Responses, openai_errors
+from ops.simulator.responses import expect as expect_openai
 from ops.simulator.script import Fault, Script
 from ops.simulator.stats import Stats
+from ops.simulator.telling import Telling, tell
 from ops.simulator.wheel import Wheel
 
 T = TypeVar("T")
@@ -42,6 +46,14 @@ class LimitsChange(msgspec.Struct, forbid_unknown_fields=True):
     retry_after: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class Turn(NamedTuple):
+    """What a request is dealt: its script, the fault that strikes now, and which attempt it is."""
+
+    script: Script
+    fault: Fault | None
+    attempt: int
+
+
 class Simulator:
     """A stand-in for an OpenAI-compatible upstream; an async context manager that serves inside.
 
@@ -57,7 +69,7 @@ class Simulator:
         gap: seconds between tokens, likewise.
         jitter: 0 to 1, likewise.
         seed: other answers to the same questions.
-        keep: how many of the last chat requests `received` holds.
+        keep: how many of the last requests for an answer `received` holds.
         clock: seconds for the rate limits; tests bring their own.
 
     Attributes:
@@ -65,7 +77,7 @@ class Simulator:
         stats: counters; `await stats.until(...)` waits for them.
         playlist: scripts for requests that bring none.
         wheel: the timer of all paced streams.
-        received: the last chat requests as they came, oldest first.
+        received: the last requests for an answer as they came, oldest first.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class Simulator:
         self.received: deque[Request] = deque(maxlen=keep)
         self._authorization = None if token is None else f"Bearer {token}"
         self._pace = Pace(ttft, gap, jitter)
+        self._responses = Responses(self.stats, self._hurry)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
@@ -122,6 +135,7 @@ class Simulator:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None  # noqa: S101 - __aenter__ set it
         self._server.close()
+        self._responses.close()
         while self._connections:
             self._empty.clear()
             for connection in list(self._connections):
@@ -164,7 +178,9 @@ class Simulator:
         path = request.path
         if path.endswith("/chat/completions"):
             _expect("POST", request)
-            return self._chat(request)
+            return self._counted(request, self._complete)
+        if found := PATH.search(path):
+            return self._response(request, found["id"], cancel=found["cancel"] is not None)
         if path.endswith("/models"):
             _expect("GET", request)
             self._authorize(request)
@@ -173,11 +189,20 @@ class Simulator:
             return self._operate(request)
         raise not_found()
 
-    def _chat(self, request: Request) -> Response:
+    def _response(self, request: Request, id_: str | None, *, cancel: bool) -> Response:
+        """Paths of the Responses API."""
+        if id_ is None:
+            with openai_errors():
+                expect_openai("POST", request)
+            return self._counted(request, self._respond)
+        self._authorize(request)
+        return self._responses.named(request, id_, cancel=cancel)
+
+    def _counted(self, request: Request, decide: Callable[[Request], Response]) -> Response:
         self.received.append(request)
         self.stats.received()
         try:
-            response = self._complete(request)
+            response = decide(request)
         except Rejection as rejection:
             response = respond.rejected(rejection)
         self.stats.answered(response.status)
@@ -186,18 +211,43 @@ class Simulator:
     def _complete(self, request: Request) -> Response:
         self._authorize(request)
         chat = _decode(request.body)
+        turn = self._turn(chat, request.body)
+        return self._admitted(self._faulty(turn.fault) or self._healthy(chat, turn))
+
+    def _respond(self, request: Request) -> Response:
+        self._authorize(request)
+        asked = self._responses.read(request)
+        turn = self._turn(asked.chat, request.body)
+        if turn.fault and turn.fault.kind != "status" and (broken := self._faulty(turn.fault)):
+            return self._admitted(broken)
+        answer = self._predict(asked.chat, turn.script, turn.attempt)
+        pace = self._paced(answer, turn, "slow_first_token", "slow_headers")
+        fault = _unless_slow(turn.fault)
+        now = asyncio.get_running_loop().time()
+        telling = tell(asked.spec, answer, turn.script, fault, pace, now)
+        response = self._responses.begin(asked.request, telling)
+        return response if asked.request.background else self._admitted(response)
+
+    def _turn(self, chat: ChatRequest, body: bytes) -> Turn:
+        """Admit a request, and deal it its turn; raises Rejection."""
         script = chat.simulate or self.playlist.current
         self.limits.admit(self.stats.in_flight, lambda: self._cost(chat, script))
         if chat.simulate is None:
             self.playlist.advance()
-        attempt = self._attempt(script, request.body)
-        fault = script.fault
-        if fault and script.attempts is not None and attempt > script.attempts:
-            fault = None
-        response = self._faulty(fault) or self._healthy(chat, script, fault, attempt)
+        attempt = self._attempt(script, body)
+        over = script.attempts is not None and attempt > script.attempts
+        return Turn(script, None if over else script.fault, attempt)
+
+    def _admitted(self, response: Response) -> Response:
         response.admitted = True
         self.stats.began()
         return response
+
+    def _hurry(self, telling: Telling) -> None:
+        for connection in list(self._connections):
+            body = connection.response.body if connection.response else None
+            if isinstance(body, Following) and body.telling is telling:
+                connection.hurry()
 
     def _authorize(self, request: Request) -> None:
         if self._authorization not in (None, request.headers.get("authorization")):
@@ -224,24 +274,25 @@ class Simulator:
             return respond.refused()
         return respond.html() if fault.kind == "html" else respond.rejected(scripted(fault))
 
-    def _healthy(
-        self, chat: ChatRequest, script: Script, fault: Fault | None, attempt: int
-    ) -> Response:
-        answer = self._predict(chat, script, attempt)
-        pace = self._pace.for_script(script, answer.created)
-        slow = fault if fault and fault.kind.startswith("slow") else None
-        fault = None if slow else fault
-        if slow and slow.kind == "slow_first_token":
-            pace = pace.later(slow.seconds)
+    def _healthy(self, chat: ChatRequest, turn: Turn) -> Response:
+        script, fault = turn.script, _unless_slow(turn.fault)
+        answer = self._predict(chat, script, turn.attempt)
+        pace = self._paced(answer, turn, "slow_first_token")
         if chat.stream:
             response = respond.streamed(StreamBody(answer, script, fault), pace, script.split)
         else:
             body = PlainBody(answer, script, fault)
             response = respond.plain(body, pace.total(answer.tokens), script.split)
-        if slow and slow.kind == "slow_headers":
-            response.delay += slow.seconds
+        if turn.fault and turn.fault.kind == "slow_headers":
+            response.delay += turn.fault.seconds
         response.heartbeat = fault.heartbeat if fault else 0.0
         return response
+
+    def _paced(self, answer: Answer, turn: Turn, *slow: str) -> Pace:
+        """The rhythm of an answer, whose first token waits for faults of these kinds."""
+        pace = self._pace.for_script(turn.script, answer.created)
+        fault = turn.fault
+        return pace.later(fault.seconds) if fault and fault.kind in slow else pace
 
     def _operate(self, request: Request) -> Response:
         """The simulator's own paths, for tests in another process."""
@@ -258,7 +309,7 @@ class Simulator:
 
     def _report(self) -> dict[str, Any]:
         sending = (connection.response for connection in self._connections)
-        moving = sum(response.body.tokens for response in sending if response)
+        moving = sum(each.body.tokens for each in sending if each and each.admitted)
         tokens = {"tokens": self.stats.tokens + moving, "charged": self.limits.charged}
         return self.stats.as_dict() | tokens
 
@@ -282,6 +333,11 @@ def models() -> dict[str, Any]:
     """The body of GET {base}/models."""
     model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "penstock-simulator"}
     return {"object": "list", "data": [model]}
+
+
+def _unless_slow(fault: Fault | None) -> Fault | None:
+    """The fault, where it is one that breaks something."""
+    return None if fault is None or fault.kind.startswith("slow") else fault
 
 
 def _expect(method: str, request: Request) -> None:

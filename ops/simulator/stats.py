@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Stats:
-    """Counters of chat requests.
+    """Counters of requests for an answer: chat completions and responses.
 
     Attributes:
         requests: received, whatever the answer.
@@ -57,7 +57,7 @@ class Stats:
         self._counted_at = now
 
     def received(self) -> None:
-        """A chat request is here."""
+        """A request for an answer is here."""
         self.requests += 1
         self.changed()
 
