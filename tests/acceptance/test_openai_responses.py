@@ -1,9 +1,11 @@
-"""The Responses API through the queue, with OpenAI's own library."""
+"""OpenAI's own library hears the same responses through the queue and from the upstream itself.
+
+Tests that take a `url` run against both; the others are about what the queue adds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import openai
@@ -18,7 +20,6 @@ from tests.acceptance.openai_stand import (
     Stand,
     awaiting_library,
     library,
-    standing,
 )
 from tests.waiting import until
 
@@ -40,18 +41,24 @@ ERRORS = {
 """What the library raises for an upstream's status; test_openai_chat.py has them all."""
 
 
-@pytest.fixture(scope="module")
-def running(session_dir: Path) -> Iterator[Stand]:
-    """One stand for all of these tests."""
-    with standing(session_dir / "openai-responses") as stand:
-        yield stand
+@pytest.fixture
+def stand(responses_stand: Stand) -> Iterator[Stand]:
+    """The stand; what a test had the simulator play is over with the test."""
+    yield responses_stand
+    responses_stand.simulator.simulator.playlist.clear()
+
+
+@pytest.fixture(params=["queue", "direct"])
+def url(request: pytest.FixtureRequest, stand: Stand) -> str:
+    """The base URL of a door."""
+    return stand.base_url(request.param)
 
 
 @pytest.fixture
-def stand(running: Stand) -> Iterator[Stand]:
-    """The stand; what a test had the simulator play is over with the test."""
-    yield running
-    running.simulator.simulator.playlist.clear()
+def asking(url: str) -> Iterator[openai.OpenAI]:
+    """The library on a door."""
+    with library(url) as client:
+        yield client
 
 
 @pytest.fixture
@@ -119,29 +126,29 @@ def check_events(events: list[ResponseStreamEvent]) -> None:
 @pytest.mark.parametrize(
     "script", [Script(tokens=20), EVERYTHING, Script(tool_calls=3, shred=True)]
 )
-def test_a_response_is_waited_for(stand: Stand, api: openai.OpenAI, script: Script) -> None:
+def test_a_response_is_waited_for(stand: Stand, asking: openai.OpenAI, script: Script) -> None:
     """Text, reasoning and function calls; read again it is the same."""
     answer = play(stand, script, tools=CHAT_TOOLS)
-    response = api.responses.create(**QUESTION, tools=TOOLS, instructions=None)
+    response = asking.responses.create(**QUESTION, tools=TOOLS, instructions=None)
     check(response, answer)
-    assert api.responses.retrieve(response.id) == response
+    assert asking.responses.retrieve(response.id) == response
 
 
-def test_a_response_is_streamed(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_response_is_streamed(stand: Stand, asking: openai.OpenAI) -> None:
     """Every event has its type and number, and the library's own accumulator agrees."""
     answer = play(stand, EVERYTHING)
-    events = list(api.responses.create(**QUESTION, stream=True))
+    events = list(asking.responses.create(**QUESTION, stream=True))
     check_events(events)
     assert events[-1].type == "response.completed"
     check(events[-1].response, answer)
-    with api.responses.stream(**QUESTION) as stream:
+    with asking.responses.stream(**QUESTION) as stream:
         check(stream.get_final_response(), answer)
 
 
-async def test_the_awaiting_library_does_the_same(stand: Stand) -> None:
+async def test_the_awaiting_library_does_the_same(stand: Stand, url: str) -> None:
     """Whole, streamed, and by its accumulator."""
     answer = play(stand, EVERYTHING)
-    async with awaiting_library(stand.base_url("queue")) as client:
+    async with awaiting_library(url) as client:
         check(await client.responses.create(**QUESTION), answer)
         events = [e async for e in await client.responses.create(**QUESTION, stream=True)]
         check_events(events)
@@ -149,66 +156,68 @@ async def test_the_awaiting_library_does_the_same(stand: Stand) -> None:
             check(await stream.get_final_response(), answer)
 
 
-def test_a_background_response_is_asked_for_later(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_background_response_is_asked_for_later(stand: Stand, asking: openai.OpenAI) -> None:
     """It is answered at once, before it has said anything; later it is completed."""
     answer = play(stand, Script(tokens=20, ttft=0.3))
-    response = api.responses.create(**QUESTION, background=True, metadata={"a": "b"})
+    response = asking.responses.create(**QUESTION, background=True, metadata={"a": "b"})
     assert response.status in ("queued", "in_progress")
     assert (response.background, response.output) == (True, [])
     assert response.metadata == {"a": "b"}
-    final = until(lambda: (r := api.responses.retrieve(response.id)).status == "completed" and r)
+    final = until(lambda: (r := asking.responses.retrieve(response.id)).status == "completed" and r)
     check(final, answer)
 
 
-def test_a_stream_goes_on_behind_any_number(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_stream_goes_on_behind_any_number(stand: Stand, asking: openai.OpenAI) -> None:
     """Cut off and resumed at each event, by whichever reader, the events are the same."""
-    play(stand, EVERYTHING)
-    stream = api.responses.create(**QUESTION, background=True, stream=True)
+    play(stand, Script(tokens=12, reasoning=6, tool_calls=2))  # direct, each token is an event
+    stream = asking.responses.create(**QUESTION, background=True, stream=True)
     first = next(iter(stream))
     stream.close()
     assert first.type == "response.created"
     id_ = first.response.id
-    whole = list(api.responses.retrieve(id_, stream=True))
+    whole = list(asking.responses.retrieve(id_, stream=True))
     check_events(whole)
     for event in whole:
-        rest = list(api.responses.retrieve(id_, stream=True, starting_after=event.sequence_number))
+        rest = list(
+            asking.responses.retrieve(id_, stream=True, starting_after=event.sequence_number)
+        )
         assert rest == whole[event.sequence_number + 1 :]
 
 
-def test_a_live_stream_is_resumed_while_it_grows(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_live_stream_is_resumed_while_it_grows(stand: Stand, asking: openai.OpenAI) -> None:
     """What was read before the break and after it is what one reader reads."""
     play(stand, Script(tokens=40, gap=0.01))
-    stream = iter(api.responses.create(**QUESTION, background=True, stream=True))
+    stream = iter(asking.responses.create(**QUESTION, background=True, stream=True))
     read = [next(stream) for _ in range(7)]
     assert read[0].type == "response.created"
     id_ = read[0].response.id
-    read += api.responses.retrieve(id_, stream=True, starting_after=read[-1].sequence_number)
-    assert read == list(api.responses.retrieve(id_, stream=True))
+    read += asking.responses.retrieve(id_, stream=True, starting_after=read[-1].sequence_number)
+    assert read == list(asking.responses.retrieve(id_, stream=True))
     check_events(read)
 
 
-def test_a_response_is_cancelled(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_response_is_cancelled(stand: Stand, asking: openai.OpenAI) -> None:
     """At once, with what it had said; again changes nothing; its stream ends."""
     play(stand, Script(tokens=400, gap=0.02))
-    response = api.responses.create(**QUESTION, background=True)
-    stream = api.responses.retrieve(response.id, stream=True)
+    response = asking.responses.create(**QUESTION, background=True)
+    stream = asking.responses.retrieve(response.id, stream=True)
     events = []
     for event in stream:
         events.append(event)
         if event.type == "response.output_text.delta" and len(events) < 9:
-            cancelled = api.responses.cancel(response.id)
+            cancelled = asking.responses.cancel(response.id)
     assert (cancelled.status, bool(cancelled.output_text)) == ("cancelled", True)
-    assert api.responses.cancel(response.id) == cancelled
+    assert asking.responses.cancel(response.id) == cancelled
     last = events[-1]
     check_declared(last)
     assert last.type == "response.incomplete"
     assert last.response == cancelled
 
 
-async def test_the_awaiting_library_resumes_and_waits(stand: Stand) -> None:
+async def test_the_awaiting_library_resumes_and_waits(stand: Stand, url: str) -> None:
     """A background stream that is cut off goes on behind its number; later it is there whole."""
     answer = play(stand, Script(tokens=40, gap=0.01))
-    async with awaiting_library(stand.base_url("queue")) as client:
+    async with awaiting_library(url) as client:
         stream = await client.responses.create(**QUESTION, background=True, stream=True)
         read = [await anext(stream) for _ in range(7)]
         await stream.close()
@@ -222,10 +231,10 @@ async def test_the_awaiting_library_resumes_and_waits(stand: Stand) -> None:
         check(await client.responses.retrieve(id_), answer)
 
 
-async def test_the_awaiting_library_cancels(stand: Stand) -> None:
+async def test_the_awaiting_library_cancels(stand: Stand, url: str) -> None:
     """What runs in the background stops with what it had said; its stream ends with the same."""
     play(stand, Script(tokens=400, gap=0.02))
-    async with awaiting_library(stand.base_url("queue")) as client:
+    async with awaiting_library(url) as client:
         response = await client.responses.create(**QUESTION, background=True)
         stream = await client.responses.retrieve(response.id, stream=True)
         async for event in stream:
@@ -239,34 +248,36 @@ async def test_the_awaiting_library_cancels(stand: Stand) -> None:
     assert last.response == cancelled
 
 
-def test_a_cut_response_is_incomplete(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_cut_response_is_incomplete(stand: Stand, asking: openai.OpenAI) -> None:
     """And says why."""
     play(stand, Script(tokens=30))
-    response = api.responses.create(**QUESTION, max_output_tokens=5)
+    response = asking.responses.create(**QUESTION, max_output_tokens=5)
     assert response.status == "incomplete"
     assert response.incomplete_details
     assert response.incomplete_details.reason == "max_output_tokens"
 
 
-def test_a_failure_is_an_error_or_a_failed_response(stand: Stand, api: openai.OpenAI) -> None:
+def test_a_failure_is_an_error_or_a_failed_response(stand: Stand, asking: openai.OpenAI) -> None:
     """Who waits gets the upstream's status; in a stream and later it is the response's error."""
     play(stand, Script(fault=Fault(kind="status", status=404)))
     with pytest.raises(openai.NotFoundError, match="The model does not exist"):
-        api.responses.create(**QUESTION)
-    *_, last = api.responses.create(**QUESTION, stream=True)
+        asking.responses.create(**QUESTION)
+    *_, last = asking.responses.create(**QUESTION, stream=True)
     check_declared(last)
     assert last.type == "response.failed"
     assert last.response.error
     assert last.response.error.message == "The model does not exist"
-    assert api.responses.retrieve(last.response.id) == last.response
+    assert asking.responses.retrieve(last.response.id) == last.response
 
 
 @pytest.mark.parametrize("status", ERRORS)
-async def test_the_awaiting_library_raises_an_errors_class(stand: Stand, status: int) -> None:
+async def test_the_awaiting_library_raises_an_errors_class(
+    stand: Stand, url: str, status: int
+) -> None:
     """By the upstream's status where an answer is waited for; in a stream it is an event."""
     play(stand, Script(fault=Fault(kind="status", status=status)))
     question = {**QUESTION, "extra_body": {"max_attempts": 1}}
-    async with awaiting_library(stand.base_url("queue")) as client:
+    async with awaiting_library(url) as client:
         with pytest.raises(ERRORS[status]) as error:
             await client.responses.create(**question)
         assert type(error.value) is ERRORS[status]
@@ -274,9 +285,9 @@ async def test_the_awaiting_library_raises_an_errors_class(stand: Stand, status:
         assert events[-1].type == "response.failed"
 
 
-async def test_the_awaiting_library_hears_what_is_refused(stand: Stand) -> None:
+async def test_the_awaiting_library_hears_what_is_refused(stand: Stand, url: str) -> None:
     """A response that is not there, and a field that nobody knows."""
-    async with awaiting_library(stand.base_url("queue")) as client:
+    async with awaiting_library(url) as client:
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve("resp_0")
         with pytest.raises(openai.BadRequestError, match="tepmerature: is not supported"):
@@ -335,20 +346,20 @@ def test_a_restart_is_told_to_who_has_void_words(stand: Stand, api: openai.OpenA
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(
-    api: openai.OpenAI, fields: dict[str, Any], named: str
+    asking: openai.OpenAI, fields: dict[str, Any], named: str
 ) -> None:
     """In OpenAI's shape, before anything is submitted."""
     with pytest.raises(openai.BadRequestError, match=named):
-        api.responses.create(**QUESTION, **fields)
+        asking.responses.create(**QUESTION, **fields)
 
 
-def test_only_responses_that_are_there_can_be_asked_for(api: openai.OpenAI) -> None:
+def test_only_responses_that_are_there_can_be_asked_for(asking: openai.OpenAI) -> None:
     """An id of nothing, and one that is none at all."""
     for id_ in ("resp_0", "nothing"):
         with pytest.raises(openai.NotFoundError):
-            api.responses.retrieve(id_)
+            asking.responses.retrieve(id_)
     with pytest.raises(openai.BadRequestError, match="include_obfuscation: is not supported"):
-        api.responses.retrieve("resp_0", stream=True, include_obfuscation=True)
+        asking.responses.retrieve("resp_0", stream=True, include_obfuscation=True)
 
 
 def test_a_client_that_leaves_a_response_leaves_its_job(stand: Stand, api: openai.OpenAI) -> None:

@@ -89,6 +89,15 @@ RULES = {
     "who has no Celery can use all of the library but its Celery tasks": Rule(
         PACKAGES, ("penstock.celery",)
     ),
+    "the simulator tells responses by the gateway's modules, and has no web framework": Rule(
+        (
+            "producers/gateway/problem.py",
+            *(f"producers/gateway/openai/{name}.py" for name in (
+                "delivery", "errors", "growth", "items", "request", "response", "sequence",
+            )),
+        ),
+        ("fastapi", "starlette", "uvicorn", "asyncio", "producers.gateway.answer"),
+    ),
     "decoders, policies, guards and signatures that do no I/O can be tested in any order": Rule(
         (
             "worker/retry.py", "worker/upstream/sse.py", "worker/upstream/assemble.py",

@@ -7,6 +7,7 @@ from pathlib import Path
 from producers.gateway.openai.fields import HANDLING, OPTIONS, PREFIX
 from producers.gateway.openai.request import ResponseRequest
 from producers.gateway.openai.routes import router
+from tests.acceptance.likeness import DIFFERENCES
 from tests.contract.test_docs import names, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "openai-api.md"
@@ -36,3 +37,9 @@ def test_the_fields_of_a_response_are_documented() -> None:
     """Each field that is supported, and no other."""
     table = rows(PAGE.name, "| field | means |")
     assert {name for row in table for name in names(row[0])} == set(ResponseRequest.model_fields)
+
+
+def test_what_differs_without_the_queue_is_documented() -> None:
+    """What the comparing tests leave out is what the page tells, in the same words."""
+    table = rows(PAGE.name, "| differs | how |")
+    assert {names(row[0])[0]: row[1] for row in table} == DIFFERENCES
