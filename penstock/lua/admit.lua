@@ -107,6 +107,8 @@ local function admit(job, name, expected)
     'first_ring', rings, 'reserved', expected.tokens, 'charged', expected.charge)
   if expected.tier then
     redis.call('HSET', record, 'tier', expected.tier.name, 'tier_reason', expected.tier_reason)
+  elseif expected.tier_before then  -- on a route that has tiers; this one's upstream may know none
+    redis.call('HDEL', record, 'tier', 'tier_reason')
   end
   if expected.is_guest then redis.call('SREM', KEY.guests .. route, job) end
   redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)

@@ -367,3 +367,19 @@ def test_a_retry_climbs_too(gate_of: Any) -> None:
     gate.sweep()
     gate.admit()
     assert gate.record(job)["tier"] == "priority"
+
+
+def test_a_tier_is_left_behind_with_its_route(gate_of: Any) -> None:
+    """A fallback without tiers is not asked for the tier that the first route was asked for."""
+    gate = gate_of(TIERS.model_copy(update={"fallback": ("spare",)}))
+    job = gate.submit()
+    for _ in range(2):
+        gate.admit()
+        assert gate.record(job)["tier"] == "flex"
+        gate.retry(job, Feedback("broken"), delay=0.01)
+        gate.now += 3
+        gate.sweep()
+    assert gate.admit(route="spare").admitted == 1
+    record = gate.record(job)
+    assert (record["route"], record["state"]) == ("spare", "admitted")
+    assert not {"tier", "tier_reason"} & record.keys()

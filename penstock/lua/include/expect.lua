@@ -14,10 +14,11 @@ end
 
 -- tokens, usd: what it will rarely exceed, which is reserved. charge: the mean in tokens, which its
 -- tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier and
--- tier_reason, is_guest, and how often it was rung.
+-- tier_reason, its tier_before, is_guest, and how often it was rung.
 local function expect(job, gate, now)
   local record = KEY.job .. job
-  local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route', 'rings')
+  local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route', 'rings',
+    'tier')
   local most_output, deadline = tonumber(f[1] or math.huge), tonumber(f[2] or nil)
   local tier, reason = tier_for(gate, f[3], deadline, now)
   local bytes = redis.call('HSTRLEN', record, 'request')
@@ -26,6 +27,6 @@ local function expect(job, gate, now)
     tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
     usd = expected_usd(gate, prompt, output) * (tier and tier.factor or 1),
     deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4],
-    rings = tonumber(f[5] or 0),
+    rings = tonumber(f[5] or 0), tier_before = f[6],
   }
 end
