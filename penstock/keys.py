@@ -51,7 +51,8 @@ CATALOGUE = {
     "guests": PREFIX + "guests:",
     # HASH of tenants' limits as the settings publish them, "*" for all others: see limits.py.
     "limits": PREFIX + "limits",
-    # HASH, what a tenant with limits has used: <tenant>.
+    # HASH, what a tenant has spent today and this month, and what its limits were paid: <tenant>.
+    # For a month after it has last spent.
     #   requests_paid, tokens_paid (see meter.lua), day, day_usd, month, month_usd (see budget.lua)
     "tenant": PREFIX + "tenant:",
     # HASH, what a tenant used on a day (UTC): <tenant>:<date>. For 400 days.

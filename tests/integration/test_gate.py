@@ -1113,6 +1113,24 @@ def test_a_budget_is_kept_and_goes_on_when_the_day_turns(gate_of: Any) -> None:
     assert gate.admit().admitted >= 10  # more, now that answers are known to be shorter
 
 
+def test_a_budget_counts_what_was_spent_before_it_was_set(gate_of: Any) -> None:
+    """Of the day that has begun, and of a job that runs then."""
+    gate = gate_of(RouteOverrides(prices=EXPENSIVE))
+    running, ended = gate.submit_many(2, "poor", max_tokens=10)
+    gate.admit()
+    gate.finish(ended, 7, usd=7)
+    holder = gate.claim(running)
+    gate.settings = gate.settings.applying(
+        {"default": RouteOverrides(prices=EXPENSIVE)}, {"poor": Tenant(budget_day=20)}
+    )
+    gate.register()
+    gate.end(running, holder, 8, usd=8)
+    gate.submit("poor", max_tokens=6)
+    assert gate.admit().admitted == 0  # 15 are spent
+    gate.now += 86_400
+    assert gate.admit().admitted == 1
+
+
 def test_what_the_budget_has_no_room_for_may_be_refused(gate_of: Any) -> None:
     """With `reject` nothing is accepted that could only wait for the next day."""
     poor = Tenant(budget_day=100, over_budget="reject")

@@ -37,6 +37,8 @@ local function budget_until(limits, spent, usd, now)
   if period == 'day' then return next_day(now) end
 end
 
+local LONGEST_MONTH = 31 * DAY
+
 -- usd: what is spent more, or less. since: when that which it settles was reserved; a period that has
 -- turned meanwhile has nothing to give back.
 local function spend(tenant, usd, reserved, since, now)
@@ -44,7 +46,9 @@ local function spend(tenant, usd, reserved, since, now)
   local today, month = date_of(now), month_of(now)
   local day_back = date_of(since) == today and reserved or 0
   local month_back = month_of(since) == month and reserved or 0
-  redis.call('HSET', KEY.tenant .. tenant, 'day', today, 'month', month,
+  local key = KEY.tenant .. tenant
+  redis.call('HSET', key, 'day', today, 'month', month,
     'day_usd', money(math.max(0, spent.day + usd - day_back)),
     'month_usd', money(math.max(0, spent.month + usd - month_back)))
+  redis.call('EXPIRE', key, LONGEST_MONTH)
 end

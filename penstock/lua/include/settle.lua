@@ -39,8 +39,9 @@ local function settle(job, record, now, used)
   shift_turn(record.route, record.tenant, (turn - record.charged) / limits.weight)
   redis.call('HDEL', KEY.job .. job, 'reserved', 'charged', 'reserved_usd')
   redis.call('SREM', KEY.running .. record.tenant, job)
-  if record.reserved_usd then
-    spend(record.tenant, used and tonumber(used.usd) or 0, record.reserved_usd, record.admitted_at, now)
+  local usd = used and tonumber(used.usd) or 0
+  if usd > 0 or record.reserved_usd then  -- also without a budget: one may be set later in the period
+    spend(record.tenant, usd, record.reserved_usd or 0, record.admitted_at, now)
   end
   if not is_limited(limits) then return end
   if limits.tokens_per_minute > 0 then
