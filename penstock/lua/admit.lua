@@ -202,13 +202,14 @@ local function serve_suspect()
   end
 end
 
--- How many may pass at most, and the seconds until that may change by itself.
+-- How many may pass at most, and the seconds until that may change by itself. What has run since before
+-- the breaker opened may take all the places there are: then the probe waits for one.
 local function room()
   if gate.paused_until > now then return 0, gate.paused_until - now end
   if not gate.open_until then return allowed - in_use end
   if gate.open_until > now then return 0, gate.open_until - now end
   local probing = gate.probe and redis.call('ZSCORE', KEYS[3], gate.probe)
-  return probing and 0 or 1
+  return probing and 0 or math.min(1, gate.concurrency - in_use)
 end
 
 -- What this call has changed. The rate of first attempts, of the last ten seconds or so, is what

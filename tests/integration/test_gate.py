@@ -999,6 +999,22 @@ def test_a_busy_probe_opens_the_breaker_again(gate_of: Any) -> None:
     assert gate.admit().admitted == 0
 
 
+def test_a_probe_needs_a_place_too(gate_of: Any) -> None:
+    """Where a limit was lowered below what runs, the half-open breaker lets nobody beyond it."""
+    gate = gate_of(RouteOverrides(concurrency=4))
+    gate.submit_many(6)
+    gate.admit()
+    running = gate.rung()
+    gate.settings = gate.settings.applying({"default": RouteOverrides(concurrency=2)}, {})
+    gate.register()
+    gate.break_upstream()
+    gate.now += 5.1
+    for job in running[:3]:
+        assert (gate.admit().admitted, gate.admit().breaker) == (0, "half open")
+        gate.finish(job, 1)
+    assert (gate.admit().admitted, gate.admit().admitted) == (1, 0)
+
+
 def test_an_upstream_that_is_down_slows_and_opens(gate_of: Any) -> None:
     """A 503 that says nothing of when may be a balancer with nobody behind it."""
     gate = gate_of(RouteOverrides(concurrency=20))
