@@ -87,10 +87,12 @@ local function look_at_deadlines()
   end
 end
 
--- A breaker that is half open needs one job to try with: nothing leaves until that runs.
+-- A breaker that is half open needs one job to try with: nothing leaves until that runs, unless none may
+-- run yet.
 local function wants_probe()
-  local probing = gate.probe and redis.call('ZSCORE', KEY.held .. route, gate.probe)
-  return gate.open_until <= now and not probing
+  if gate.open_until > now or gate.paused_until > now then return false end
+  if redis.call('ZCARD', KEY.held .. route) >= gate.concurrency then return false end
+  return not (gate.probe and redis.call('ZSCORE', KEY.held .. route, gate.probe))
 end
 
 if gate.open_until and not wants_probe() then

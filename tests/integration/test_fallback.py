@@ -111,6 +111,37 @@ def test_a_half_open_route_keeps_a_job_to_try_with(gate_of: Any) -> None:
     assert gate.waiting("default", route="last") == set(jobs[1:])
 
 
+def test_a_route_that_may_not_try_yet_keeps_nobody(gate_of: Any) -> None:
+    """While it pauses though its breaker is half open, there is no probe, and its jobs leave."""
+    gate = gate_of(RouteOverrides(concurrency=5, fallback=("last",)))
+    gate.break_upstream()
+    gate.now += 5.1
+    gate.submit()
+    gate.admit()
+    (probe,) = gate.rung()
+    gate.retry(probe, Feedback("busy", 60), delay=60)
+    gate.now += 11
+    assert gate.admit().breaker == "half open"
+    job = gate.submit()
+    gate.admit()
+    assert gate.record(job)["route"] == "last"
+
+
+def test_a_full_route_keeps_nobody(gate_of: Any) -> None:
+    """Where more runs than may, since its limit was lowered, there is no place for a probe."""
+    gate = gate_of(RouteOverrides(concurrency=5, fallback=("last",)))
+    gate.submit_many(5)
+    gate.admit()
+    lowered = {**OTHERS, "default": RouteOverrides(concurrency=2, fallback=("last",))}
+    gate.settings = gate.settings.applying(lowered, {})
+    gate.register()
+    gate.break_upstream()
+    gate.now += 5.1
+    job = gate.submit()
+    gate.admit()
+    assert gate.record(job)["route"] == "last"
+
+
 def test_the_next_fallback_is_taken_when_the_first_is_broken_too(gate_of: Any) -> None:
     """Fallbacks are asked in their order, and one that is open or paused is passed over."""
     gate = gate_of()
