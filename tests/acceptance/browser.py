@@ -14,7 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.examples import ROOT, blocks
+
 PAGE = Path(__file__).with_name("page.html")
+DOCUMENT = ROOT / "docs" / "http-api.md"
+
+GAP = "// THE EXAMPLE OF docs/http-api.md"
+"""In the page, for what the document tells a page to do."""
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -23,15 +29,25 @@ REQUIRED = bool(os.environ.get("BROWSER_REQUIRED"))
 """Set where a missing browser shall fail: see .ci/run."""
 
 
+def page() -> str:
+    """The page, with the example of the document in it."""
+    (example,) = (block.text for block in blocks(DOCUMENT) if block.language == "js")
+    text = PAGE.read_text()
+    assert GAP in text
+    return text.replace(GAP, example)
+
+
 class PageServer(ThreadingHTTPServer):
     """Serves the page, and hears what it shows.
 
     Attributes:
+        events: the path of a job's events, with a token that the page's own server asked for.
         reports: what the page told; one may overtake another.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler))
+        self.events = ""
         self.reports: list[dict[str, Any]] = []
 
     @property
@@ -44,7 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: PageServer
 
     def do_GET(self) -> None:
-        self._answer(PAGE.read_bytes())
+        if self.path.startswith("/my-backend/token?"):
+            self._answer(json.dumps({"events": self.server.events}).encode())
+        else:
+            self._answer(page().encode())
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -87,15 +86,15 @@ def test_a_post_that_is_repeated_through_kills_is_one_job(start: Start, client: 
 def test_a_browser_follows_is_cut_off_and_comes_back(
     start: Start, client: Client, registered: None, state_dir: Path
 ) -> None:
-    """EventSource on a stream token, its gateway killed and replaced: the exact text, once."""
+    """The example of http-api.md, its gateway killed and replaced: the exact text, once."""
     words = [f"word {number} " for number in range(40)]
     job = client.submit(MESSAGES)
     speaker = Speaker(client, job)
     with page_server() as server:
         gateway = start(PENSTOCK_GATEWAY_ORIGINS=server.origin)
         with http(gateway.url) as api:
-            events = gateway.url + api.post(f"/v1/jobs/{job.id}/token").json()["events"]
-        with browser(f"{server.origin}/?events={quote(events, safe='')}", state_dir):
+            server.events = api.post(f"/v1/jobs/{job.id}/token").json()["events"]
+        with browser(f"{server.origin}/?gateway={gateway.url}&job={job.id}", state_dir):
             for word in words[:10]:
                 speaker.say(word)
             until(lambda: shown(server.reports) == "".join(words[:10]), timeout=60)

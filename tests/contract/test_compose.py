@@ -73,6 +73,15 @@ def test_our_variables_are_settings() -> None:
     assert in_image <= known
 
 
+def test_other_images_variables_are_told() -> None:
+    """What is not ours and not Redis's is given nothing of which the docs do not speak."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    others = set(SERVICES) - set(OURS) - {"users"}
+    given = {variable for name in others for variable in SERVICES[name].get("environment", {})}
+    assert len(given) >= 8
+    assert {variable for variable in given if f"`{variable}`" not in page} == set()
+
+
 def test_each_service_has_its_own_users_files_only() -> None:
     """A container sees the password of its role and of no other, and the role exists."""
     roles = set(granted()) - {"default"}

@@ -46,14 +46,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "advanced": {"horizontalPodAutoscalerConfig"},
         "triggers": [{"type", "metricType", "metadata"}],
     },
-    "PodMonitor": {
-        "jobLabel": str, "selector": {"matchLabels"},
-        "podMetricsEndpoints": [{"port", "interval"}],
+    "ServiceMonitor": {
+        "selector": {"matchLabels"},
+        "endpoints": [{"port", "interval", "relabelings"}],
     },
     "PrometheusRule": {"groups": [{"name", "rules"}]},
 }  # fmt: skip
 """The fields used here of the operators' resources, which kubernetes-validate does not know: see
-keda.sh_scaledobjects.yaml of KEDA, and monitoring.coreos.com_podmonitors.yaml and
+keda.sh_scaledobjects.yaml of KEDA, and monitoring.coreos.com_servicemonitors.yaml and
 monitoring.coreos.com_prometheusrules.yaml of the Prometheus operator."""
 
 
@@ -221,14 +221,22 @@ def test_selectors_find_pods(place: list[Resource]) -> None:
         for where in ("podSelector", "selector"):
             selector = resource.get("spec", {}).get(where)
             if selector is not None:
-                wanted = selector.get("matchLabels", selector)
-                assert any(wanted.items() <= each.items() for each in labels), resource["metadata"]
+                assert any(_selects(selector, each) for each in labels), resource["metadata"]
     closed = of_kind(place, "NetworkPolicy").get("penstock-nothing")
     if closed:
         assert closed["spec"]["policyTypes"] == ["Ingress", "Egress"]
         assert set(closed["spec"]) == {"podSelector", "policyTypes"}
         part = closed["spec"]["podSelector"]["matchLabels"]
         assert all(part.items() <= each.items() for each in labels)
+
+
+def _selects(selector: Resource, labels: dict[str, str]) -> bool:
+    expressions = selector.get("matchExpressions", ())
+    assert all(each["operator"] == "In" for each in expressions)
+    wanted = selector.get("matchLabels", {} if expressions else selector)
+    return wanted.items() <= labels.items() and all(
+        labels.get(each["key"]) in each["values"] for each in expressions
+    )
 
 
 def test_ports_are_there(place: list[Resource]) -> None:
@@ -265,6 +273,9 @@ def test_what_leaves_is_let_out(built: dict[str, list[Resource]]) -> None:
         assert policies[f"penstock-{name}"]["spec"]["podSelector"]["matchLabels"] == {
             "app.kubernetes.io/part-of": "penstock"
         }
+    (operator,) = pods(built["operator"]).values()
+    asking = policies["penstock-worker"]["spec"]["podSelector"]
+    assert _selects(asking, operator["metadata"]["labels"]), "doctor asks upstreams"
 
 
 def _ports_out(policy: Resource) -> set[int]:
@@ -364,16 +375,39 @@ def test_prometheus_knows_the_jobs_by_the_names_of_the_alerts(
 ) -> None:
     """Its jobs are named by a label of the Pods, and the alerts ask for those."""
     resources = built["overlays/production"]
-    monitor = of_kind(resources, "PodMonitor")["penstock"]["spec"]
-    label = monitor["jobLabel"]
-    jobs = {pod["metadata"]["labels"][label] for pod in pods(resources).values()}
+    (endpoint,) = of_kind(resources, "ServiceMonitor")["penstock"]["spec"]["endpoints"]
+    assert endpoint["relabelings"] == [
+        {
+            "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
+            "targetLabel": "job",
+        }
+    ]
+    metas = [pod["metadata"] for pod in pods(resources).values()]
+    jobs = {meta["labels"]["app.kubernetes.io/name"] for meta in metas}
     assert {"penstock-worker", "penstock-gateway"} <= jobs
     alerts = (OPERATIONS / "prometheus" / "alerts.yml").read_text()
     assert all(f'job="{job}"' in alerts for job in ("penstock-worker", "penstock-gateway"))
-    for endpoint in monitor["podMetricsEndpoints"]:
-        assert any(
-            port["name"] == endpoint["port"] for c in containers(resources) for port in c["ports"]
+
+
+def test_everybody_who_serves_metrics_is_asked(built: dict[str, list[Resource]]) -> None:
+    """The ServiceMonitor's Service has the port by its name, and selects each of those Pods."""
+    resources = built["overlays/production"]
+    monitor = of_kind(resources, "ServiceMonitor")["penstock"]["spec"]
+    service = of_kind(resources, "Service")["penstock-metrics"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    assert wanted <= service["metadata"]["labels"].items()
+    (port,) = service["spec"]["ports"]
+    assert port["name"] == monitor["endpoints"][0]["port"]
+    serving = [
+        pod
+        for pod in pods(resources).values()
+        if any(
+            p["name"] == port["targetPort"] for c in pod["spec"]["containers"] for p in c["ports"]
         )
+    ]
+    assert len(serving) == 3
+    for pod in serving:
+        assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
 
 
 def test_the_rules_are_those_of_prometheus() -> None:
