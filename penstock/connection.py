@@ -62,8 +62,16 @@ def is_demotion(error: BaseException) -> bool:
 class _Wary:
     """Gives a connection up whose server has been demoted, so that the next one finds the primary.
 
-    redis-py's own connections to a primary do so for READONLY only.
+    redis-py's own connections to a primary do so for READONLY only, and one that broke connects
+    again to where it was when a command is sent over it: that may be the old primary, come back.
     """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Write one, connecting before if need be; raises redis-py's ConnectionError."""
+        connection: Any = self
+        if not connection._sock:
+            connection.connect()
+        super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read one; raises Demoted."""
@@ -89,7 +97,7 @@ class _Obedient:
         """Write one, connecting before if need be; raises redis-py's ConnectionError."""
         connection: Any = self
         if not connection.is_connected:
-            await connection.connect_check_health(check_health=False)
+            await connection.connect()
         if check_health:
             await connection.check_health()
         encoded = command.encode() if isinstance(command, str) else command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from tests.gateways import GatewayThread
 from tests.processes import WorkerProcess
 from tests.terminal import CommandLine
 from worker.dispatch import CELERY_VERSION, render_template
+
+# jsonschema would build 38 grammars of IRIs, for seconds in each process; no schema here has one.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ops.local.server import EmbeddedServer
+from penstock.connection import AsyncPrimaryConnection, PrimaryConnection
 from penstock.store import AsyncStore
 from tests.processes import free_port
 
@@ -47,3 +49,61 @@ async def test_a_command_that_is_cancelled_ends(
 async def _ask_for_ever(store: AsyncStore) -> None:
     while True:
         await store.redis.ping()
+
+
+class Guide:
+    """Says where the primary is, as what asks Sentinels does.
+
+    Attributes:
+        primary: host and port.
+    """
+
+    is_master, check_connection = True, False
+
+    def __init__(self, port: int) -> None:
+        self.primary = "127.0.0.1", port
+
+    def get_master_address(self) -> tuple[str, int]:
+        return self.primary
+
+
+class AsyncGuide(Guide):
+    """The same, awaited."""
+
+    async def get_master_address(self) -> tuple[str, int]:  # type: ignore[override]
+        return self.primary
+
+
+@pytest.fixture(scope="module")
+def ports(session_dir: Path) -> Iterator[tuple[int, int]]:
+    """Those of two servers."""
+    first, second = free_port(), free_port()
+    with (
+        EmbeddedServer(session_dir / "first", port=first),
+        EmbeddedServer(session_dir / "second", port=second),
+    ):
+        yield first, second
+
+
+def test_a_broken_connection_asks_again_who_is_the_primary(ports: tuple[int, int]) -> None:
+    """What is sent over it goes to the primary of now, though the old one is there too."""
+    guide = Guide(ports[0])
+    connection: Any = PrimaryConnection(connection_pool=guide)
+    connection.connect()
+    connection.disconnect()
+    guide.primary = "127.0.0.1", ports[1]
+    connection.send_command("CONFIG", "GET", "port")
+    assert connection.read_response() == {b"port": str(ports[1]).encode()}
+    connection.disconnect()
+
+
+async def test_a_broken_asynchronous_connection_asks_too(ports: tuple[int, int]) -> None:
+    """As the blocking one."""
+    guide = AsyncGuide(ports[0])
+    connection: Any = AsyncPrimaryConnection(connection_pool=guide)
+    await connection.connect()
+    await connection.disconnect()
+    guide.primary = "127.0.0.1", ports[1]
+    await connection.send_command("CONFIG", "GET", "port")
+    assert await connection.read_response() == {b"port": str(ports[1]).encode()}
+    await connection.disconnect()
