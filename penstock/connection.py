@@ -62,16 +62,8 @@ def is_demotion(error: BaseException) -> bool:
 class _Wary:
     """Gives a connection up whose server has been demoted, so that the next one finds the primary.
 
-    redis-py's own connections to a primary do so for READONLY only, and one that broke connects
-    again to where it was when a command is sent over it: that may be the old primary, come back.
+    redis-py's own connections to a primary do so for READONLY only.
     """
-
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Write one, connecting before if need be; raises redis-py's ConnectionError."""
-        connection: Any = self
-        if not connection._sock:
-            connection.connect()
-        super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read one; raises Demoted."""
@@ -85,10 +77,12 @@ class _Wary:
 
 
 class _Obedient:
-    """Ends a command that is cancelled while it is sent.
+    """Ends a command that is cancelled while it is sent, and asks again where the primary is.
 
     redis-py sends within `asyncio.wait_for`, which up to Python 3.11 loses a cancellation that
     comes in the moment in which the sending ends: its reader would read on, its timeout never end.
+    And a connection that broke it connects again to where it was: to the old primary, come back.
+    Blocking connections stay so: kombu listens on them, and has to hear that one broke.
     """
 
     async def send_packed_command(

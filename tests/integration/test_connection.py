@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ops.local.server import EmbeddedServer
-from penstock.connection import AsyncPrimaryConnection, PrimaryConnection
+from penstock.connection import AsyncPrimaryConnection
 from penstock.store import AsyncStore
 from tests.processes import free_port
 
@@ -63,14 +63,7 @@ class Guide:
     def __init__(self, port: int) -> None:
         self.primary = "127.0.0.1", port
 
-    def get_master_address(self) -> tuple[str, int]:
-        return self.primary
-
-
-class AsyncGuide(Guide):
-    """The same, awaited."""
-
-    async def get_master_address(self) -> tuple[str, int]:  # type: ignore[override]
+    async def get_master_address(self) -> tuple[str, int]:
         return self.primary
 
 
@@ -85,21 +78,9 @@ def ports(session_dir: Path) -> Iterator[tuple[int, int]]:
         yield first, second
 
 
-def test_a_broken_connection_asks_again_who_is_the_primary(ports: tuple[int, int]) -> None:
+async def test_a_broken_connection_asks_again_who_is_the_primary(ports: tuple[int, int]) -> None:
     """What is sent over it goes to the primary of now, though the old one is there too."""
     guide = Guide(ports[0])
-    connection: Any = PrimaryConnection(connection_pool=guide)
-    connection.connect()
-    connection.disconnect()
-    guide.primary = "127.0.0.1", ports[1]
-    connection.send_command("CONFIG", "GET", "port")
-    assert connection.read_response() == {b"port": str(ports[1]).encode()}
-    connection.disconnect()
-
-
-async def test_a_broken_asynchronous_connection_asks_too(ports: tuple[int, int]) -> None:
-    """As the blocking one."""
-    guide = AsyncGuide(ports[0])
     connection: Any = AsyncPrimaryConnection(connection_pool=guide)
     await connection.connect()
     await connection.disconnect()
