@@ -17,7 +17,8 @@ TRIES = 3
 """Whether a fault meets the gap that a missing check leaves is chance, so it may do so again."""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
 async def test_a_missing_check_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fence, sweep, settlement, idempotency or patience after an outage, a row breaks."""
     monkeypatch.setattr(commands, "load", without("idempotency"))
