@@ -50,5 +50,5 @@ local function spend(tenant, usd, reserved, since, now)
   redis.call('HSET', key, 'day', today, 'month', month,
     'day_usd', money(math.max(0, spent.day + usd - day_back)),
     'month_usd', money(math.max(0, spent.month + usd - month_back)))
-  redis.call('EXPIRE', key, LONGEST_MONTH)
+  if spent.day == 0 then redis.call('EXPIRE', key, LONGEST_MONTH) end  -- once a day is enough
 end
