@@ -17,8 +17,8 @@ help:  ## list the targets
 demo: $(READY)  ## run the main job once: server, simulated upstream, worker, one streamed answer
 	@$(BIN)/penstock demo $(ARGS)
 
-test: $(READY)  ## run the tests
-	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
+test: $(READY)  ## run the tests, but for those of `check` and `chaos`
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not chaos and not operations" $(ARGS)
 
 check: $(READY)  ## lint, format, type and operations checks
 	$(BIN)/ruff check

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,6 +18,8 @@ from penstock.access import Scope
 from penstock.store import Store
 from producers.gateway import jobs
 from producers.gateway.server import Server, listening
+from tests import forks
+from tests.forks import Streams
 from tests.processes import free_port
 from tests.waiting import until
 
@@ -52,13 +51,10 @@ class GatewayProcess:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed by kill()
-        self.process = subprocess.Popen(
-            [Path(sys.executable).with_name("penstock"), "gateway", "--port", str(self.port),
-             *arguments],
-            env={**os.environ, "PENSTOCK_REDIS_URL": url, **env},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
+        self.process = forks.script(
+            forks.PENSTOCK, "gateway", "--port", str(self.port), *arguments,
+            streams=Streams(Path(self._log.name)),
+            environment={**os.environ, "PENSTOCK_REDIS_URL": url, **env},
         )  # fmt: skip
 
     @property
@@ -83,7 +79,7 @@ class GatewayProcess:
     def kill(self) -> None:
         """Kill -9, once."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
         self._log.close()
 

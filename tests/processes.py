@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TypeVar
 
 import redis
 
+from tests import forks
+from tests.forks import Streams
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -28,13 +29,12 @@ class WorkerProcess:
         self.url = url
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - closed by kill()
         self._consumers = self._count_consumers()
-        self.process = subprocess.Popen(
-            [Path(sys.executable).with_name("penstock"), "worker", *arguments],
-            env={**os.environ, "PENSTOCK_REDIS_URL": url, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        self.process = forks.script(
+            forks.PENSTOCK,
+            "worker",
+            *arguments,
+            streams=Streams(Path(self._log.name)),
+            environment={**os.environ, "PENSTOCK_REDIS_URL": url, **environment},
         )
 
     @property
@@ -61,8 +61,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it and what it started at once."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.process.kill_all()
         self._log.close()
 
     def _alive(self) -> bool:
@@ -76,18 +75,11 @@ class WorkerProcess:
 
 
 def run_cli(
-    url: str, *arguments: str, input_: str | None = None, **environment: str
+    url: str, *arguments: str, input_: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a `penstock` command to its end."""
-    return subprocess.run(
-        [Path(sys.executable).with_name("penstock"), *arguments],
-        env={**os.environ, "PENSTOCK_REDIS_URL": url, **environment},
-        input=input_,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**os.environ, "PENSTOCK_REDIS_URL": url, **environment}
+    return forks.run_script(forks.PENSTOCK, *arguments, environment=environment, input_=input_)
 
 
 Started = Callable[..., WorkerProcess]

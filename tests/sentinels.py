@@ -53,8 +53,8 @@ class Member:
         )  # fmt: skip
 
     def ask(self, *command: str) -> Any:
-        """Its answer to a command; None where it does not answer."""
-        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+        """Its answer to a command; None where it does not answer, or cannot do it now."""
+        with contextlib.suppress(redis.RedisError):
             return self._client.execute_command(*command)
         return None
 
@@ -76,7 +76,8 @@ class ServerSet:
     Args:
         directory: where everything is; made here.
         tls: whether everything speaks TLS and nothing else.
-        down_after: milliseconds of silence until a Sentinel misses a server.
+        down_after: milliseconds of silence until a Sentinel misses a server; None: it is told who
+            has been killed, as a machine that does everything at once makes anybody look dead.
         appendfsync: of the servers.
     """
 
@@ -85,17 +86,19 @@ class ServerSet:
         directory: Path,
         *,
         tls: bool = False,
-        down_after: int = 500,
+        down_after: int | None = None,
         appendfsync: str = "everysec",
     ) -> None:
         self.directory = directory
         self._authority = directory / "tls" / "ca.crt" if tls else None
+        self._conducted = down_after is None
+        after = "after-milliseconds penstock"
         self._changes = {
             "/etc/penstock": str(directory),
             "\nappendfsync everysec\n": f"\nappendfsync {appendfsync}\n",
             "\ndir /data\n": "\n",
             "\nbind * -::*\n": f"\nbind {HERE}\n",
-            "after-milliseconds penstock 5000": f"after-milliseconds penstock {down_after}",
+            f"{after} 5000": f"{after} {down_after or 60_000}",
             "failover-timeout penstock 30000": "failover-timeout penstock 2000",
         }
         self.servers: list[Member] = []
@@ -149,6 +152,11 @@ class ServerSet:
             user, text = "sentinel", (self.directory / "sentinel" / "sentinel.conf").read_text()
         text = self._here(text) + f"\n{'tls-port' if self._authority else 'port'} {port}\n"
         login = {"username": user, "password": (self.directory / user / "password").read_text()}
+        if user == "sentinel":
+            login = {"username": "conductor", "password": ""}
+            text += (
+                "user conductor on nopass resetchannels -@all +client|setname +sentinel|failover\n"
+            )
         return Member(self.directory / str(number), text, port, self._authority, login)
 
     def _is_complete(self, sentinel: Member) -> bool:
@@ -175,6 +183,8 @@ class ServerSet:
         """
         killed = self.primary
         killed.kill()
+        if self._conducted:
+            until(lambda: self.sentinels[0].ask("SENTINEL", "FAILOVER", "penstock"), timeout=30)
         until(lambda: self._agreed() not in (None, killed), timeout=60)
         return killed
 

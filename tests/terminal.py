@@ -9,14 +9,12 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from ops.cli import main
-
-PENSTOCK = str(Path(sys.executable).with_name("penstock"))
+from tests.forks import PENSTOCK
 
 
 class Said(NamedTuple):

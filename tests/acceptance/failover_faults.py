@@ -26,7 +26,7 @@ class GuardedFleet(Fleet):
     Workers go there as the user `worker`.
     """
 
-    def __init__(self, *, tls: bool = False, down_after: int = 1000, **options: Any) -> None:
+    def __init__(self, *, tls: bool = False, down_after: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.server: Any = ServerSet(self.directory / "s", tls=tls, down_after=down_after)
 
@@ -46,7 +46,7 @@ async def failed_over(
     rng = random.Random(seed)
     kills: list[float] = []
     replaced: list[float] = []
-    async with GuardedFleet() as fleet, Load.on(fleet, seed) as load:
+    async with GuardedFleet(down_after=1000) as fleet, Load.on(fleet, seed) as load:
         workers = await fleet.start_workers(2, plan)
         async with load.flow(rate):
             for number in range(times):

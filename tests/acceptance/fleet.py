@@ -6,9 +6,7 @@ Whatever a test does to them, none outlives the `async with` block, nor the proc
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -22,15 +20,15 @@ from typing import Any, Self
 
 from ops.local.server import EmbeddedServer
 from penstock.settings import Settings, child_environment
+from tests import forks
+from tests.forks import PENSTOCK, Fork, Streams, die_with_parent
 
 ROOT = Path(__file__).parents[2]
-PENSTOCK = str(Path(sys.executable).with_name("penstock"))
+CELERY = str(forks.BIN / "celery")
 PATIENCE = 60.0
 """Seconds for whatever takes a few at most; a shared machine may be slow."""
 
 POLL = 0.02
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 async def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
@@ -43,36 +41,33 @@ async def until(condition: Callable[[], Any], what: str, timeout: float = PATIEN
     return found
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Program:
     """A process whose output goes to a file.
+
+    Args:
+        plan: what shall go wrong, for a worker; see faulty_worker.py.
 
     Attributes:
         log: that file.
         pid: its process id.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        plan: Mapping[str, Any] | None = None,
+    ) -> None:
         self.log = log
-        with open(log, "ab") as output:
-            self._popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=child_environment(**environment),
-                cwd=ROOT,
-                preexec_fn=_die_with_parent,
-            )
-        self.pid = self._popen.pid
+        log.touch()
+        self._process = _begin(argv, log, child_environment(**environment), plan)
+        self.pid = self._process.pid
 
     @property
     def status(self) -> int | None:
         """Its exit status, None while it runs; negative: the signal that ended it."""
-        return self._popen.poll()
+        return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; one that has ended gets none."""
@@ -82,7 +77,7 @@ class Program:
     def kill(self) -> None:
         """SIGKILL it, stopped or not, and reap it."""
         self.signal(signal.SIGKILL)
-        self._popen.wait()
+        self._process.wait()
 
     async def ended(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; its exit status."""
@@ -111,47 +106,27 @@ class Program:
         return found
 
 
-class ForkedWorker(Program):
-    """A faulty worker, forked from a process that has imported everything: starts ten times faster.
-
-    Args:
-        plan: see faulty_worker.py.
-    """
-
-    def __init__(self, plan: Mapping[str, Any], log: Path, environment: Mapping[str, str]) -> None:
-        self.log = log
-        log.touch()
-        self._process = _forks.Process(target=live, args=(plan, log, environment), daemon=True)
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, as of a Program."""
-        return self._process.exitcode
-
-    def kill(self) -> None:
-        """SIGKILL it, stopped or not."""
-        self._process.kill()
-        self._process.join()
+def _begin(
+    argv: Sequence[str], log: Path, environment: dict[str, str], plan: Mapping[str, Any] | None
+) -> Fork | subprocess.Popen[bytes]:
+    options = {"streams": Streams(log), "environment": environment, "directory": ROOT}
+    if plan is not None:
+        return Fork(be_faulty, plan, **options)
+    if argv[0] in (PENSTOCK, CELERY):
+        return forks.script(*argv, **options)
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+            cwd=ROOT, preexec_fn=die_with_parent,
+        )  # fmt: skip
 
 
-def live(plan: Mapping[str, Any], log: Path, environment: Mapping[str, str]) -> None:
-    """Be a faulty worker; runs in the forked process."""
+def be_faulty(plan: Mapping[str, Any]) -> None:
+    """Be the worker that is faulty by this plan: see faulty_worker.py."""
     from tests.acceptance.faulty_worker import follow_plan, work
 
-    _die_with_parent()
-    with open(log, "ab", buffering=0) as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    os.environ |= environment
     follow_plan(plan)
     work()
-
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["pytest", "tests.acceptance.faulty_worker", "worker.tasks"])
 
 
 class Fleet:
@@ -220,10 +195,7 @@ class Fleet:
         """Start `penstock worker`, or with a plan the worker that is faulty by it."""
         environment = self.environment(**{name: str(value) for name, value in settings.items()})
         log = self.directory / f"worker-{len(self.workers)}.log"
-        if plan is None:
-            worker = Program([PENSTOCK, "worker"], log, environment)
-        else:
-            worker = ForkedWorker(plan, log, environment)
+        worker = Program([PENSTOCK, "worker"], log, environment, plan)
         self.workers.append(worker)
         return worker
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from penstock import keys
+from penstock import commands, keys
 from tests.acceptance.figures import Row, percentiles, unless
 from tests.acceptance.fleet import PATIENCE, POLL, Fleet, until
 from tests.acceptance.ledger import Ledger
@@ -129,11 +129,15 @@ def _next_claims(ledger: Ledger, starts: list[float]) -> list[float]:
 
 
 async def until_held_up(ledger: Ledger) -> None:
-    """Wait until nothing runs though jobs wait: their tenant is at a limit of its own."""
-    redis, parked, held = ledger.client.store.redis, keys.parked("default"), keys.held("default")
+    """Wait until nothing runs though jobs wait, and the gate lets none pass either.
+
+    Between the end of one job and the admission of the next nothing runs for a moment.
+    """
+    store = ledger.client.store
     async with asyncio.timeout(PATIENCE):
         while True:
-            if await redis.zcard(parked) and not await redis.zcard(held):
+            gate = await store.run(commands.admit("default"))
+            if gate and not gate.in_use and await store.redis.zcard(keys.parked("default")):
                 return
             await asyncio.sleep(POLL)
 

@@ -19,9 +19,10 @@ from penstock.commands import append, claim, finish
 from penstock.events import decode, encode
 from penstock.settings import RouteOverrides, Tenant
 from penstock.state import JobState
+from tests.forks import PENSTOCK
 from tests.integration.gates import Gate
 from tests.processes import Started, run_cli
-from tests.terminal import PENSTOCK, CommandLine, on_a_terminal
+from tests.terminal import CommandLine, on_a_terminal
 
 NOWHERE = "redis://127.0.0.1:1/0"
 

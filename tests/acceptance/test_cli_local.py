@@ -16,8 +16,9 @@ import pytest
 from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
 from penstock import Client, JobState, Settings
+from tests.forks import PENSTOCK
 from tests.gateways import http
-from tests.terminal import PENSTOCK, on_a_terminal
+from tests.terminal import on_a_terminal
 from tests.waiting import until
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -116,6 +116,15 @@ class Gate:
         """A job's fields."""
         fields = self.store.redis.hgetall(keys.job(job))
         return {name.decode(): value.decode() for name, value in fields.items()}
+
+    def pluck(self, jobs: Iterable[str], *names: str) -> Iterator[list[str | None]]:
+        """Each job's id and its values of these fields, all asked for at once."""
+        jobs = list(jobs)
+        with self.store.redis.pipeline(transaction=False) as asked:
+            for job in jobs:
+                asked.hmget(keys.job(job), names)
+            for job, values in zip(jobs, asked.execute(), strict=True):
+                yield [job, *(None if value is None else value.decode() for value in values)]
 
     def rung(self, route: str = "default") -> list[str]:
         """The jobs in the order in which Celery will hand them out; takes them."""

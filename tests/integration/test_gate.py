@@ -154,7 +154,8 @@ class GateLife(RuleBasedStateMachine):
                 continue
             self.tenant[job] = tenant
             self.live.add(job)
-            self.look_for_cancelled()
+            if "conversation" in ways:
+                self.look_for_cancelled()
 
     @rule(seconds=st.sampled_from([0.05, 0.4, 1.9, 7.0, 31.0]))
     def wait(self, seconds: float) -> None:
@@ -190,12 +191,8 @@ class GateLife(RuleBasedStateMachine):
 
     def renew(self) -> None:
         """Workers keep the leases of what they run, and none is told to stop."""
-        running = [job for job in self.held() if self.gate.record(job)["state"] == "running"]
-        records = [self.gate.record(job) for job in running]
-        leases = [
-            commands.Lease(job, record["holder"], record["route"])
-            for job, record in zip(running, records, strict=True)
-        ]
+        told = self.gate.pluck(self.held(), "state", "holder", "route")
+        leases = [commands.Lease(job, *whose) for job, state, *whose in told if state == "running"]
         assert self.gate.run(commands.renew(leases)) == []
 
     @rule(data=st.data())
@@ -238,11 +235,10 @@ class GateLife(RuleBasedStateMachine):
 
     def look_for_cancelled(self) -> None:
         """A job of a conversation may end those before it; a worker ends the one that runs."""
-        for job in sorted(self.live):
-            record = self.gate.record(job)
-            if record["state"] != "cancelled" and "cancel_reason" not in record:
+        for job, state, reason in self.gate.pluck(sorted(self.live), "state", "cancel_reason"):
+            if state != "cancelled" and reason is None:
                 continue
-            if record["state"] == "running":
+            if state == "running":
                 cancelled = commands.finish(job, self.gate.claim(job), JobState.CANCELLED, 99, {})
                 assert self.gate.run(cancelled).accepted
             self.end(job)
@@ -251,8 +247,8 @@ class GateLife(RuleBasedStateMachine):
 
     def look_for_expired(self) -> None:
         """Of the jobs with deadlines some end without an answer."""
-        for job in sorted(self.live):
-            if self.gate.record(job)["state"] == "expired":
+        for job, state in self.gate.pluck(sorted(self.live), "state"):
+            if state == "expired":
                 self.end(job)
 
     def end(self, job: str) -> None:
@@ -298,7 +294,8 @@ class GateLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def redrive(self, data: st.DataObject) -> None:
         """What has failed may be run again, and then it has not ended."""
-        failed = [job for job in sorted(self.ended) if self.gate.record(job)["state"] == "failed"]
+        told = self.gate.pluck(sorted(self.ended), "state")
+        failed = [job for job, state in told if state == "failed"]
         if failed:
             job = data.draw(st.sampled_from(failed))
             self.gate.run(commands.redrive(job))
@@ -396,8 +393,8 @@ class GateLife(RuleBasedStateMachine):
     @invariant()
     def what_is_reserved_is_what_is_held(self) -> None:
         held = self.held()
-        for job in self.tenant:
-            assert ("reserved" in self.gate.record(job)) == (job in held)
+        for job, reserved in self.gate.pluck(self.tenant, "reserved"):
+            assert (reserved is not None) == (job in held)
         owners = Counter(self.tenant[job] for job in held)
         for tenant in TENANTS:
             assert self.gate.store.redis.scard(keys.CATALOGUE["running"] + tenant) == owners[tenant]
@@ -439,12 +436,13 @@ class GateLife(RuleBasedStateMachine):
         """The jobs that were taken out of their lines, for the sweep to end."""
         due = self.gate.store.redis.zrange(keys.CATALOGUE["deadlines"], 0, -1, withscores=True)
         ends = {job.decode(): at for job, at in due}
-        return [job for job, at in ends.items() if at < float(self.gate.record(job)["deadline"])]
+        told = self.gate.pluck(ends, "deadline")
+        return [job for job, deadline in told if ends[job] < float(deadline)]
 
     @invariant()
     def what_has_ended_stays_so(self) -> None:
-        for job, final in self.ended.items():
-            assert self.gate.record(job)["final"] == final
+        for job, final in self.gate.pluck(self.ended, "final"):
+            assert final == self.ended[job]
 
     @invariant()
     def virtual_time_never_goes_back(self) -> None:
