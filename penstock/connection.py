@@ -44,6 +44,10 @@ RETRIES = 2
 GOING = {"s_down", "o_down", "failover_in_progress"}
 """What a Sentinel says of a primary that nobody should turn to any more."""
 
+CALLED = {"client_name": "penstock", "driver_info": None}
+"""What a connection says it is. Not redis-py's version: to look that up took two milliseconds of
+CPU for each, and our roles may not say it."""
+
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -231,7 +235,7 @@ class _Sentinels:
         tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
         self._tls = known.url.startswith("rediss:")
         self._options = {
-            **tls, **dict(known.sentinel_login), "client_name": "penstock", "protocol": 2,
+            **tls, **dict(known.sentinel_login), **CALLED, "protocol": 2,
             "socket_connect_timeout": SENTINEL_TIMEOUT, "socket_timeout": SENTINEL_TIMEOUT,
         }  # fmt: skip
 
@@ -339,7 +343,7 @@ class Server:
         return {
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": COMMAND_TIMEOUT,
-            "client_name": "penstock",
+            **CALLED,
             **self._given,
         }
 

@@ -48,10 +48,12 @@ def create_app(settings: Settings) -> FastAPI:
     """
     tracer = tracer_of(settings, SERVICE)
 
+    # Routers that are included are made again for each application, by its first request.
     app = FastAPI(
         title="Penstock",
         version=version("penstock"),
         summary="Chat completions as jobs.",
+        routes=[*jobs.router.routes, *openai_routes.router.routes, *hook_routes.router.routes],
         lifespan=partial(_lifespan, settings, tracer),
         docs_url=None,
         redoc_url=None,
@@ -61,9 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.offer = Offer()
     app.state.hooks = hook.compiled(settings)
-    app.include_router(jobs.router)
-    app.include_router(openai_routes.router)
-    app.include_router(hook_routes.router)
     app.openapi = partial(documents.of, app)  # type: ignore[method-assign]
     app.add_api_route("/v1/openapi.json", _document, include_in_schema=False)
     app.add_exception_handler(PenstockError, _on_error)
@@ -170,8 +169,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     code, text = _FOREIGN.get(error.status_code, ("invalid_request", "this is not understood"))
     text = f"{text.format(request.method)}; /v1/openapi.json lists what there is"
     headers = dict(error.headers or {})
-    methods = documents.methods_at(request.app, request.url.path)
-    if methods and error.status_code == 405:
-        headers["Allow"] = ", ".join(methods)
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(documents.methods_at(request.app, request.url.path))
     problem = Problem(error.status_code, code, text, headers)
     return answer.of_problem(request.url.path, problem)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from penstock.events import EventType
@@ -328,8 +328,7 @@ def _illustrate(operation: str, status: str, answer: dict[str, Any]) -> None:
 
 def methods_at(app: FastAPI, path: str) -> list[str]:
     """The methods that a path takes; the framework itself names those of one route only."""
-    found: set[str] = set()
-    for template, operations in of(app)["paths"].items():
-        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
-            found |= {method.upper() for method in operations}
-    return sorted(found)
+    routes = (route for route in app.routes if isinstance(route, APIRoute))
+    return sorted(
+        {method for r in routes if r.path_regex.match(path) for method in r.methods or ()}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from http import HTTPStatus
 
@@ -11,6 +12,7 @@ import pytest
 from ops.doctor.examination import Examination
 from penstock import AsyncClient, Client, Job, Settings
 from penstock.errors import StoreUnavailable
+from penstock.events import Event
 from penstock.job import new_id
 from tests.acceptance import failover_faults as faults
 from tests.acceptance.failover_faults import GuardedFleet
@@ -31,7 +33,10 @@ async def test_every_part_goes_to_the_new_primary(monkeypatch: pytest.MonkeyPatc
             with closing(Client(settings)) as blocking, GatewayThread(doors) as gateway:
                 slow = await client.submit(MESSAGES, simulate={"tokens": 45, "gap": 0.08})
                 feeds = [client.job(slow.id).events(), shared.job(slow.id).events()]
-                reading = [asyncio.create_task(_read(feed)) for feed in feeds]
+                following = [asyncio.Event() for _ in feeds]
+                pairs = zip(feeds, following, strict=True)
+                reading = [asyncio.create_task(_read(*pair)) for pair in pairs]
+                await asyncio.gather(*(each.wait() for each in following))
                 await worker.says("job_claimed")
                 await asyncio.to_thread(fleet.server.fail_over)
                 assert await asyncio.to_thread(_submitted, blocking) == "stop"
@@ -50,8 +55,13 @@ async def test_every_part_goes_to_the_new_primary(monkeypatch: pytest.MonkeyPatc
         assert missing in warned
 
 
-async def _read(feed: object) -> list[str]:
-    return [event.id async for event in feed]  # type: ignore[attr-defined]
+async def _read(feed: AsyncIterator[Event], following: asyncio.Event) -> list[str]:
+    """The ids of a feed's events; tells when the first one has come."""
+    ids = []
+    async for event in feed:
+        ids.append(event.id)
+        following.set()
+    return ids
 
 
 def _submitted(client: Client) -> str:

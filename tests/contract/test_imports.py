@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,12 @@ class Import(NamedTuple):
     module: str
 
 
+@functools.cache
+def imports() -> list[Import]:
+    """All there are; read once, and not by those who collect the tests only."""
+    return list(_imports())
+
+
 def _imports() -> Iterator[Import]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -34,9 +41,6 @@ def _modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return []
-
-
-IMPORTS = list(_imports())
 
 
 class Rule(NamedTuple):
@@ -119,12 +123,12 @@ def _breaks(rule: Rule, found: Import) -> bool:
 @pytest.mark.parametrize("reason", RULES)
 def test_imports_keep_to_their_rooms(reason: str) -> None:
     """No file imports what its room must not know."""
-    assert [found for found in IMPORTS if _breaks(RULES[reason], found)] == []
+    assert [found for found in imports() if _breaks(RULES[reason], found)] == []
 
 
 def test_the_rules_can_be_broken() -> None:
     """A rule that no import could break would prove nothing."""
-    assert len(IMPORTS) > 300
+    assert len(imports()) > 300
     for rule in RULES.values():
         broken = Import(f"{rule.where[0].rstrip('/')}/x.py", rule.what[0])
         if rule.where[0].endswith(".py"):

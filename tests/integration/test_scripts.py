@@ -324,11 +324,14 @@ class JobLives(RuleBasedStateMachine):
                 assert (self.store.redis.ttl(key) > 0) == (model.state in TERMINAL)
 
 
-def test_no_order_of_operations_breaks_a_job(server: EmbeddedServer) -> None:
+@pytest.mark.parametrize(
+    "examples", [40, pytest.param(600, marks=(pytest.mark.chaos, pytest.mark.timeout(1800)))]
+)
+def test_no_order_of_operations_breaks_a_job(server: EmbeddedServer, examples: int) -> None:
     """Whatever order the scripts run in, twice each, records, places and feeds stay in step."""
     JobLives.server = server
     profile = hypothesis_settings(
-        max_examples=60, stateful_step_count=40, deadline=None,
+        max_examples=examples, stateful_step_count=40, deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
     run_state_machine_as_test(JobLives, settings=profile)
