@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple, TypeAlias
 
 import httpx
@@ -94,20 +94,28 @@ class Courier:
         self._allowed = allowed
         self._names = Resolver()
         self._resolve = resolver or self._names
-        # A connection is never used again: the pool knows it by its address only, and two names
-        # may share one, so the second would get a connection whose certificate is the first's.
-        self._http = httpx.AsyncClient(
-            verify=trust or httpx.create_ssl_context(trust_env=False),
+        self._trust = trust
+
+    @cached_property
+    def _http(self) -> httpx.AsyncClient:
+        """Made when it is needed: to read all authorities takes long, and most workers call nobody.
+
+        A connection is never used again: the pool knows it by its address only, and two names may
+        share one, so the second would get a connection whose certificate is the first's.
+        """
+        return httpx.AsyncClient(
+            verify=self._trust or httpx.create_ssl_context(trust_env=False),
             limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=False,
             follow_redirects=False,
-            timeout=timeout,
+            timeout=self._timeout,
         )
 
     async def close(self) -> None:
         """Close all connections."""
         self._names.close()
-        await self._http.aclose()
+        if "_http" in self.__dict__:
+            await self._http.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Call an endpoint once; whatever happens is an Answer."""

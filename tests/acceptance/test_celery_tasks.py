@@ -227,7 +227,7 @@ def test_nothing_that_was_said_is_logged(shop: Shop) -> None:
     log = shop.log.read_text()
     assert text not in log
     assert "Something secret" not in log
-    assert log.count("penstock.ask") > 10
+    assert log.count("penstock.ask") > 1
     assert "Traceback" not in log
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateways import NO_TLS
 from tests.receiver import Receiver, Reply, receiving
 from worker.webhooks import MAX_ANSWER, Answer, Courier
 
@@ -65,7 +66,7 @@ class Liar:
 
 async def post(url: str, **options: Any) -> Answer:
     """One call by a courier with these options."""
-    courier = Courier(3, **options)
+    courier = Courier(3, **{"trust": NO_TLS, **options})
     try:
         return await courier.post(url, b"{}", HEADERS)
     finally:
