@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import pty
-import signal
+import select
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from ops.cli import main
-from tests.forks import PENSTOCK
+from tests import forks
+from tests.forks import PENSTOCK, Fork, Streams
+
+POLL = 0.02
+"""Seconds until a terminal that says nothing is asked whether its command still runs."""
 
 
 class Said(NamedTuple):
@@ -45,11 +50,11 @@ class CommandLine:
 class Terminal:
     """A command on a terminal of its own, where what it says is read as it comes."""
 
-    def __init__(self, pid: int, screen: int) -> None:
-        self.pid = pid
+    def __init__(self, process: Fork, screen: int) -> None:
+        self.pid = process.pid
         self.text = ""
+        self._process = process
         self._screen = screen
-        self._status: int | None = None
 
     def until(self, found: Callable[[str], bool]) -> None:
         """Read until this is on the screen."""
@@ -71,36 +76,35 @@ class Terminal:
         """Read to the end; the exit status."""
         while self._read():
             pass
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._status
+        return self._process.wait()
 
     def close(self) -> None:
         """End it if it still runs."""
-        if self._status is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.wait()
-        os.close(self._screen)
+        self._process.kill()
+        self.wait()
 
     def _read(self) -> bool:
-        try:
-            piece = os.read(self._screen, 65_536)
-        except OSError:  # EIO: nobody has the other end any more
-            return False
-        self.text += piece.decode(errors="replace")
-        return bool(piece)
+        """Take what is there, or what comes; whether more may come."""
+        has_ended = self._process.poll() is not None
+        if select.select([self._screen], [], [], 0 if has_ended else POLL)[0]:
+            self.text += os.read(self._screen, 65_536).decode(errors="replace")
+            return True
+        return not has_ended
 
 
 @contextmanager
 def on_a_terminal(*arguments: str, **environment: str) -> Iterator[Terminal]:
     """Run a `penstock` command on a terminal."""
-    environment = {**os.environ, "TERM": "xterm", **environment}
-    pid, screen = pty.fork()
-    if pid == 0:
-        os.execve(PENSTOCK, [PENSTOCK, *arguments], environment)  # noqa: S606 - our own program
-    terminal = Terminal(pid, screen)
+    screen, line = pty.openpty()
+    place = Path(os.ttyname(line))
+    process = forks.script(
+        PENSTOCK, *arguments, streams=Streams(place, input=place),
+        environment={**os.environ, "TERM": "xterm", **environment},
+    )  # fmt: skip
+    terminal = Terminal(process, screen)
     try:
         yield terminal
     finally:
         terminal.close()
+        os.close(line)
+        os.close(screen)
