@@ -22,6 +22,8 @@ from ops.bench.report import Report
 from ops.bench.stand import Stand
 from penstock import keys
 
+pytestmark = pytest.mark.chaos
+
 
 def test_enqueue_runs_quickly_and_makes_a_page() -> None:
     """The enqueue benchmark in quick mode measures every line, and the report shows them."""
