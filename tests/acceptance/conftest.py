@@ -1,4 +1,4 @@
-"""One stand for two files of tests."""
+"""What tests share: one stand for two files, and an end to what redis-py leaks."""
 
 from __future__ import annotations
 
