@@ -17,8 +17,8 @@
 
 local route, most = ARGV[1], tonumber(ARGV[2])
 local gate = read_gate(route)
-local template = redis.call('HGET', KEY.dispatch, 'template')
-if not gate or not template then return {'unready'} end
+local ring = read_ring()
+if not gate or not ring then return {'unready'} end
 
 local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
 local now_text = stamp(now)
@@ -70,6 +70,7 @@ end
 local LOOKED_AT, AT_ONCE = 200, 0.001
 
 local function unpark()
+  if redis.call('EXISTS', KEYS[6]) == 0 then return end
   local due = redis.call('ZRANGE', KEYS[6], '-inf', now_text, 'BYSCORE', 'LIMIT', 0, LOOKED_AT)
   for _, name in ipairs(due) do
     redis.call('ZREM', KEYS[6], name)
@@ -102,22 +103,22 @@ local function pay(job, name, expected)
 end
 
 local function admit(job, name, expected)
-  local record, rings = KEY.job .. job, expected.rings + 1
+  local record, rings = KEY.job .. job, whole(expected.rings + 1)
   redis.call('HSET', record, 'state', 'admitted', 'admitted_at', now_text, 'rings', rings,
-    'first_ring', rings, 'reserved', expected.tokens, 'charged', expected.charge)
+    'first_ring', rings, 'reserved', whole(expected.tokens), 'charged', whole(expected.charge))
   if expected.tier then
     redis.call('HSET', record, 'tier', expected.tier.name, 'tier_reason', expected.tier_reason)
   elseif expected.tier_before then  -- on a route that has tiers; this one's upstream may know none
     redis.call('HDEL', record, 'tier', 'tier_reason')
   end
   if expected.is_guest then redis.call('SREM', KEY.guests .. route, job) end
-  redis.call('ZADD', KEYS[3], stamp(now + patience(1)), job)
+  redis.call('ZADD', KEYS[3], whole(now + patience(1)), job)
   redis.call('SADD', KEY.running .. name, job)
   pay(job, name, expected)
   in_use = in_use + 1
-  if rings == 1 then first_attempts = first_attempts + 1 end
+  if expected.rings == 0 then first_attempts = first_attempts + 1 end
   if gate.open_until then redis.call('HSET', KEYS[1], 'probe', job) end
-  redis.call('LPUSH', KEYS[4], message(template, job, route, rings))
+  redis.call('LPUSH', KEYS[4], message(ring, job, route, rings))
 end
 
 local function move_turn(name, turn, charge, waits)
@@ -145,7 +146,7 @@ end
 
 -- Seconds until a tenant that is at its own limit may have room; nil where that takes a job's end.
 local function parked_wait()
-  local first = redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', KEYS[6], '0', '0', 'WITHSCORES')
   local due = tonumber(first[2] or math.huge)
   return due < math.huge and math.max(AT_ONCE, due - now) or nil
 end
@@ -153,11 +154,11 @@ end
 -- Lets the first job of the tenant whose turn it is through. Returns "admitted", "again" (the turn
 -- was no use, look at the next) or "done", and with that the seconds to wait, where time will help.
 local function serve()
-  local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', KEYS[2], '0', '0', 'WITHSCORES')
   if #first == 0 then return 'done', parked_wait() end
   local name, turn = first[1], tonumber(first[2])
   local backlog = KEY.backlog .. route .. ':' .. name
-  local jobs = redis.call('ZRANGE', backlog, 0, 1)
+  local jobs = redis.call('ZRANGE', backlog, '0', '1')
   if #jobs == 0 then
     redis.call('ZREM', KEYS[2], name)
     return 'again'
@@ -182,10 +183,10 @@ end
 
 -- The next suspect, unless the last one is still under way. It pays, but takes nobody's turn. Returns
 -- the seconds for which nobody else may pass, or it never would; nil where it holds up nobody.
-local SUSPECTS = 16
+local LAST_SUSPECT = '15'  -- of those that one call looks at
 local function serve_suspect()
   if gate.suspect and redis.call('ZSCORE', KEYS[3], gate.suspect) then return end
-  for _, job in ipairs(redis.call('ZRANGE', KEY.suspects .. route, 0, SUSPECTS - 1)) do
+  for _, job in ipairs(redis.call('ZRANGE', KEY.suspects .. route, '0', LAST_SUSPECT)) do
     local name, expected = redis.call('HGET', KEY.job .. job, 'tenant'), expect(job, gate, now)
     expected.charge = 0
     if is_too_late(expected) then
@@ -216,9 +217,12 @@ end
 -- retries may be a share of.
 local function remember(admitted)
   local fading = math.exp(-(now - gate.first_at) / FIRST_MEMORY)
-  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time),
-    'requests_paid', stamp(gate.requests_paid), 'tokens_paid', stamp(gate.tokens_paid),
-    'first_at', now_text, 'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
+  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time), 'first_at', now_text,
+    'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
+  if gate.requests.interval + gate.tokens.interval > 0 then
+    redis.call('HSET', KEYS[1], 'requests_paid', stamp(gate.requests_paid),
+      'tokens_paid', stamp(gate.tokens_paid))
+  end
   count_traffic(route, now, 'admitted', admitted)
 end
 

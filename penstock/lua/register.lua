@@ -7,6 +7,13 @@
 --       3... limits, as publish.lua reads them
 -- reply the version of what was applied last, "" where nothing was: see apply.lua
 
-redis.call('HSET', KEYS[1], 'template', ARGV[1], 'celery', ARGV[2])
+-- The names to fill in become what string.format fills in, once: every admission makes a message.
+local names = {}
+local format = string.gsub(string.gsub(ARGV[1], '%%', '%%%%'), '@@(%a+)@@', function(name)
+  names[#names + 1] = name
+  return '%s'
+end)
+redis.call('HSET', KEYS[1], 'template', ARGV[1], 'celery', ARGV[2],
+  'format', format, 'names', table.concat(names, ' '))
 publish(3)
 return redis.call('HGET', KEY.applied, 'version') or ''

@@ -39,15 +39,16 @@ local tenants = {}
 for i = 1, math.min(named, #lines) do
   tenants[#tenants + 1], tenants[#tenants + 2] = lines[i][1], lines[i][2]
 end
+local shown = redis.call('HMGET', KEY.gate .. route, 'requests_per_minute', 'model')
 local about = {
   'now', stamp(now), 'configured', gate.concurrency, 'allowed', allowed_concurrency(gate, now),
   'in_use', redis.call('ZCARD', KEY.held .. route), 'waiting', waiting,
   'suspects', redis.call('ZCARD', KEY.suspects .. route),
   'workers', redis.call('ZCOUNT', KEY.serving .. route, stamp(now), '+inf'),
-  'requests_per_minute', gate.requests_per_minute or '',
+  'requests_per_minute', shown[1] or '',
   'tokens_per_minute', gate.tokens_per_minute or '',
   'tokens_in_window', gate.tokens_per_minute and window_total(KEY.window .. route, now, true) or '',
   'paused_until', stamp(gate.paused_until), 'open_until', stamp(gate.open_until or 0),
-  'breaker', breaker_of(gate, now), 'model', gate.model or '', 'fallback', gate.fallback or '',
+  'breaker', breaker_of(gate, now), 'model', shown[2] or '', 'fallback', gate.fallback or '',
 }
 return {about, tenants, minute(0), minute(1)}

@@ -45,13 +45,13 @@ end
 
 -- An admitted job that nobody claims: its message was lost, or no worker is free. It is rung again
 -- only if its last message is gone, so messages never pile up.
-local function ring_again(id, record, template)
+local function ring_again(id, record, ring)
   local queue, key = KEY.queue .. record.route, KEY.job .. id
-  local waits = template
-    and redis.call('LPOS', queue, message(template, id, record.route, record.rings))
-  if template and not waits then
+  local waits = ring
+    and redis.call('LPOS', queue, message(ring, id, record.route, record.rings))
+  if ring and not waits then
     record.rings = redis.call('HINCRBY', key, 'rings', 1)
-    redis.call('LPUSH', queue, message(template, id, record.route, record.rings))
+    redis.call('LPUSH', queue, message(ring, id, record.route, record.rings))
     count('rung')
   end
   redis.call('ZADD', KEY.held .. record.route, stamp(now + patience(record.rings - record.first_ring + 1)), id)
@@ -77,10 +77,10 @@ local function recover(id, record)
   count('recovered')
 end
 
-local function look(id, route, template, recovers)
+local function look(id, route, ring, recovers)
   local record = read_record(id)
   if record and record.state == 'admitted' then
-    ring_again(id, record, template)
+    ring_again(id, record, ring)
   elseif record and record.state == 'running' then
     if recovers then recover(id, record) end
   else
@@ -129,13 +129,13 @@ local function forget_served(route)
 end
 
 local recovers = may_recover()
-local template = redis.call('HGET', KEY.dispatch, 'template')
+local ring = read_ring()
 for _, id in ipairs(past(KEY.due)) do wake(id) end
 for _, id in ipairs(past(KEY.deadlines)) do expire(id) end
 local readable = redis.call('ZRANGE', KEY.aside, ARGV[3] - 1, ARGV[3], 'BYSCORE', 'LIMIT', 0, most)
 for _, id in ipairs(readable) do bring_back(id) end
 for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
-  for _, id in ipairs(past(KEY.held .. route)) do look(id, route, template, recovers) end
+  for _, id in ipairs(past(KEY.held .. route)) do look(id, route, ring, recovers) end
   forget_served(route)
 end
 for _, member in ipairs(past(KEY.retained)) do forget(member) end

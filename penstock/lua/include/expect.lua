@@ -24,7 +24,7 @@ local function expect(job, gate, now)
   local bytes = redis.call('HSTRLEN', record, 'request')
   local prompt, output = expected_tokens(gate, bytes, most_output)
   return {
-    tokens = prompt + output, charge = prompt + math.min(most_output, gate.output_mean),
+    tokens = prompt + output, charge = prompt + math.ceil(math.min(most_output, gate.output_mean)),
     usd = expected_usd(gate, prompt, output) * (tier and tier.factor or 1),
     deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4],
     rings = tonumber(f[5] or 0), tier_before = f[6],

@@ -1,11 +1,11 @@
--- A route's gate: its limits as the settings publish them, and its state.
+-- A route's gate: its limits as the settings publish them, and its state; what admission has to know.
 -- include: clock, meter
 local function read_gate(route)
   local f = redis.call('HMGET', KEY.gate .. route, 'concurrency', 'concurrency_min', 'requests',
     'tokens', 'virtual_time', 'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at',
     'cut_from', 'paused_until', 'open_until', 'probe', 'suspect', 'tokens_per_minute',
     'output_mean', 'price_input', 'price_output', 'quickest', 'seconds_mean', 'tokens_mean',
-    'requests_per_minute', 'model', 'fallback', 'service_tiers', 'first_rate', 'first_at')
+    'fallback', 'service_tiers', 'first_rate', 'first_at')
   if not f[1] then return nil end
   return {
     concurrency = tonumber(f[1]), concurrency_min = tonumber(f[2] or 1),
@@ -17,9 +17,8 @@ local function read_gate(route)
     tokens_per_minute = tonumber(f[15] or nil), output_mean = tonumber(f[16] or 0),
     price_input = tonumber(f[17] or 0), price_output = tonumber(f[18] or 0),
     quickest = tonumber(f[19] or 0), seconds_mean = tonumber(f[20] or 0),
-    tokens_mean = tonumber(f[21] or 0), requests_per_minute = tonumber(f[22] or nil),
-    model = f[23], fallback = f[24] or '', service_tiers = f[25] or '',
-    first_rate = tonumber(f[26] or 0), first_at = tonumber(f[27] or 0),
+    tokens_mean = tonumber(f[21] or 0), fallback = f[22] or '', service_tiers = f[23] or '',
+    first_rate = tonumber(f[24] or 0), first_at = tonumber(f[25] or 0),
   }
 end
 

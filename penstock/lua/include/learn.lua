@@ -4,7 +4,8 @@
 -- Sizes are counted by class, each a tenth larger than the one before. What nine in ten answers do
 -- not exceed is what the gate expects of the next one. It is counted anew at each of the first
 -- answers and then at every thirty-second; old ones are forgotten by half.
-local CLASS, RARELY, MEMORY, FEW, RECOUNT = math.log(1.1), 0.9, 2000, 8, 32
+local CLASS = math.log(1.1)
+local RARELY, MEMORY, FEW, RECOUNT = 0.9, 2000, 8, 32
 
 local function size_class(size)
   return math.ceil(math.log(math.max(size, 1)) / CLASS)

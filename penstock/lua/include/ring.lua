@@ -1,17 +1,17 @@
--- Celery's message for a job: the template that Celery itself made, with the names filled in.
--- ring: a number that no other message of this job has; the delivery tag must be unique.
-local function message(template, job, route, ring)
-  local names = { job = job, route = route, tag = job .. '.' .. ring }
-  local pieces, from = {}, 1
-  while true do  -- a plain find is several times as fast as a pattern
-    local open = string.find(template, '@@', from, true)
-    if not open then break end
-    local close = string.find(template, '@@', open + 2, true)
-    pieces[#pieces + 1] = string.sub(template, from, open - 1)
-    pieces[#pieces + 1] = names[string.sub(template, open + 2, close - 1)]
-    from = close + 2
-  end
-  return table.concat(pieces) .. string.sub(template, from)
+-- Celery's message for a job: what Celery itself made, with the names filled in.
+
+-- The message as string.format takes it, and the names that go into it in turn; nil: no worker has
+-- ever started.
+local function read_ring()
+  local f = redis.call('HMGET', KEY.dispatch, 'format', 'names')
+  return f[1] and { format = f[1], names = f[2] }
+end
+
+-- number: one that no other message of this job has; the delivery tag must be unique.
+local function message(ring, job, route, number)
+  local values, filled = { job = job, route = route, tag = job .. '.' .. number }, {}
+  for name in string.gmatch(ring.names, '%a+') do filled[#filled + 1] = values[name] end
+  return string.format(ring.format, unpack(filled))
 end
 
 -- Seconds until an admitted job that nobody claims is rung again: 5, 10, 20, at most 60.

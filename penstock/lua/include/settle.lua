@@ -1,5 +1,5 @@
 -- Settles with the gate when an admitted job gives its place up.
--- include: clock, gate, tenant, window, budget, place
+-- include: clock, meter, tenant, window, budget, place
 
 -- Adds to a field that is a time or a virtual time, if it is there.
 local function shift(key, field, by)
@@ -28,9 +28,9 @@ local function settle(job, record, now, used)
   local tokens = used and used.tokens or 0
   local over = tokens - record.reserved
   local limits = read_tenant(record.tenant)
-  local gate = read_gate(record.route)
-  if gate and gate.tokens_per_minute then
-    shift(KEY.gate .. record.route, 'tokens_paid', over * gate.tokens.interval)
+  local rate = read_rate(redis.call('HGET', KEY.gate .. record.route, 'tokens'))
+  if rate.interval > 0 then
+    shift(KEY.gate .. record.route, 'tokens_paid', over * rate.interval)
     window_add(KEY.window .. record.route, record.admitted_at, over, now)
   end
   -- An attempt that ran and told nothing costs its turn what such jobs use: failing is no way to the
