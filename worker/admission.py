@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 
 from penstock import commands
 from penstock.commands import Admission
@@ -19,35 +20,58 @@ SOONEST = 0.005
 
 
 class Admissions:
-    """Admits the jobs of one route.
+    """Admits the jobs of this process's routes.
 
     Args:
-        store: where the gate is.
-        route: its name.
+        store: where the gates are.
         routes: to tell a server that has lost its data how to ring us, and what we serve.
     """
 
-    def __init__(self, store: AsyncStore, route: str, routes: Routes) -> None:
+    def __init__(self, store: AsyncStore, routes: Routes) -> None:
         self._store = store
-        self._route = route
         self._routes = routes
+        self._lines: defaultdict[str, _Line] = defaultdict(_Line)
 
-    async def run(self) -> None:
+    async def run(self, route: str) -> None:
         """Admit what may pass, then wait until more may; raises StoreError."""
-        admission = await self.admit()
+        admission = await self.admit(route)
         wait = ROUND if admission is None or admission.wait is None else admission.wait
         # Jitter, so that the workers of a fleet do not come at the same moment.
         await asyncio.sleep(max(SOONEST, min(wait, ROUND)) * random.uniform(1, 1.1))
 
-    async def admit(self) -> Admission | None:
-        """Let jobs through, all that may; None where the server had to be told about us again."""
+    async def admit(self, route: str) -> Admission | None:
+        """Let jobs through, all that may; raises StoreError, to one of those who share a call.
+
+        Those who ask while a call is under way share the next one: what a call costs Redis goes
+        for the most part to the first job it lets through. None where the server had to be told
+        about us again.
+        """
+        line = self._lines[route]
+        line.asked += 1
+        ticket = line.asked
+        async with line.lock:
+            if line.answered < ticket:
+                line.answered = line.asked  # also where Redis is away: one of them has tried
+                line.answer = await self._look(route)
+        return line.answer
+
+    async def _look(self, route: str) -> Admission | None:
         most = commands.MOST_ADMITTED
-        admission = await self._store.run(commands.admit(self._route, most))
+        admission = await self._store.run(commands.admit(route, most))
         while admission and admission.admitted == most:
-            admission = await self._store.run(commands.admit(self._route, most))
+            admission = await self._store.run(commands.admit(route, most))
         if admission is None:
             await self._store.run(self._routes.registration)
-            telemetry.log("registered_again", route=self._route)
+            telemetry.log("registered_again", route=route)
         else:
-            telemetry.show_gate(self._route, admission)
+            telemetry.show_gate(route, admission)
         return admission
+
+
+class _Line:
+    """Those who ask for a route: numbered as they come, and up to which of them were answered."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.asked = self.answered = 0
+        self.answer: Admission | None = None

@@ -25,6 +25,7 @@ from penstock.settings import Settings
 from penstock.store import AsyncStore, Store
 from penstock.trace import tracer_of
 from worker import tasks, telemetry
+from worker.admission import Admissions
 from worker.attempt import Attempts
 from worker.attendance import ROUND as ATTENDING
 from worker.attendance import Attendance
@@ -94,9 +95,12 @@ async def lifespan(pool: AsyncioPool) -> AsyncIterator[Attempts]:
             settings.webhook_timeout, http=settings.webhook_http, allowed=settings.webhook_allow
         )
         deliveries = Deliveries(settings, store, courier, tracer)
-        attempts = Attempts(routes, store, upstream, relay, pace, leases, deliveries.wake, tracer)
+        admissions = Admissions(store, routes)
+        attempts = Attempts(
+            routes, store, upstream, relay, pace, leases, admissions, deliveries.wake, tracer
+        )
         changes = Changes(store, routes, settings.follow_applied)
-        keeper = Keeper(store, leases, routes, changes, loops, partial(_consume, pool))
+        keeper = Keeper(store, leases, routes, changes, loops, admissions, partial(_consume, pool))
         watchdog = Watchdog(
             store, attempts, routes, lambda: pool.free, settings.watchdog_timeout, leave
         )

@@ -27,6 +27,7 @@ from penstock.state import JobState
 from penstock.store import AsyncStore
 from penstock.trace import Tracer
 from worker import journal, retry, telemetry, verdict
+from worker.admission import Admissions
 from worker.leases import Leases
 from worker.pace import Pace
 from worker.pool import DRAINED, Delivery
@@ -54,6 +55,7 @@ class Attempts:
         relay: Relay,
         pace: Pace,
         leases: Leases,
+        admissions: Admissions,
         report: Callable[[], None],
         tracer: Tracer,
     ) -> None:
@@ -63,6 +65,7 @@ class Attempts:
         self._relay = relay
         self._pace = pace
         self._leases = leases
+        self._admissions = admissions
         self._report = report
         self._tracer = tracer
         self.received_at = time.monotonic()
@@ -152,7 +155,7 @@ class Attempts:
         if isinstance(outcome, Interrupted):
             self.handed_back += 1
         with contextlib.suppress(StoreError):  # the keeper admits too
-            await self._store.run(commands.admit(stream.job.route))
+            await self._admissions.admit(stream.job.route)
 
     async def _persist(self, command: Command[T]) -> T:
         """Run a command until Redis takes it: every script may be sent twice."""

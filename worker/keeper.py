@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -49,6 +50,7 @@ class Keeper:
         routes: what this worker serves.
         changes: what is applied to them.
         loops: runs all this.
+        admissions: lets jobs through.
         serve: called with the name of a route that is new: its queue is to be consumed.
     """
 
@@ -59,6 +61,7 @@ class Keeper:
         routes: Routes,
         changes: Changes,
         loops: Loops,
+        admissions: Admissions,
         serve: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -66,6 +69,7 @@ class Keeper:
         self._routes = routes
         self._changes = changes
         self._loops = loops
+        self._admissions = admissions
         self._serve = serve
 
     def start(self) -> None:
@@ -82,7 +86,7 @@ class Keeper:
 
     def _admit(self, route: str) -> None:
         telemetry.begin(route)
-        self._loops.every("admit", 0, Admissions(self._store, route, self._routes).run)
+        self._loops.every("admit", 0, partial(self._admissions.run, route))
 
     async def _renew(self) -> None:
         if leases := list(self._leases):
