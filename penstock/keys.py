@@ -95,7 +95,8 @@ CATALOGUE = {
     "serving": PREFIX + "serving:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
-    # HASH, how to ring a worker: template (a Celery message), celery (the version that made it).
+    # HASH, how to ring a worker: template (a Celery message), celery (the version that made it),
+    #   format (the template as string.format takes it), names (what goes into that in turn)
     "dispatch": PREFIX + "dispatch",
     # HASH, what `penstock routes apply` published last: version (a token), earlier (versions),
     # publication (the routes and tenants as JSON: see publication.py). Workers take it up when it

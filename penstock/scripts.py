@@ -65,7 +65,7 @@ def _folded(pieces: list[str]) -> Iterator[str]:
 
     def fold(line: re.Match[str]) -> str:
         texts = line[2].split(", ") if ", " in line[1] else [line[2]]
-        values = [_filled(text, known) for text in texts]
+        values = [_grouped(_filled(text, known)) for text in texts]
         if not all(map(_LITERAL.fullmatch, values)):
             return line[0]
         known.update(zip(line[1].split(", "), values, strict=True))
@@ -77,6 +77,10 @@ def _folded(pieces: list[str]) -> Iterator[str]:
 
 def _filled(source: str, known: Mapping[str, str]) -> str:
     return _TOKEN.sub(lambda found: known.get(found[0], found[0]), source)
+
+
+def _grouped(value: str) -> str:
+    return f"({value})" if " " in value and value[0] != "'" else value
 
 
 def _used(library: str, body: str) -> str:

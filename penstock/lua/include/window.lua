@@ -42,9 +42,10 @@ local function window_add(key, at, by, now)
   local step = math.floor(at / STEP)
   if step < first_step(now) then return end
   if by < 0 and redis.call('HEXISTS', key, step) == 0 then return end  -- no limit was kept then
-  local whole = string.format('%.0f', by)
-  redis.call('HSETNX', key, 'from', first_step(now))
-  redis.call('HINCRBY', key, step, whole)
-  redis.call('HINCRBY', key, 'sum', whole)
-  redis.call('EXPIRE', key, 2 * WINDOW)
+  local is_first = redis.call('HINCRBY', key, whole(step), whole(by)) == by
+  redis.call('HINCRBY', key, 'sum', whole(by))
+  if is_first then  -- of its half second
+    redis.call('HSETNX', key, 'from', first_step(now))
+    redis.call('EXPIRE', key, 2 * WINDOW)
+  end
 end
