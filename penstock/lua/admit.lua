@@ -46,6 +46,11 @@ local function tenant_tokens_wait(name, limits, tokens)
     meter_wait(limits.tokens, limits.tokens_paid, tokens, now))
 end
 
+-- What a job of a tenant with a budget reserves.
+local function cost_of(expected)
+  return expected_usd(gate, expected.prompt, expected.output, expected.tier)
+end
+
 -- When a tenant's own limits let its next job through; nil: now.
 local function blocked_until(name, expected)
   local limits = tenant_of(name)
@@ -56,7 +61,8 @@ local function blocked_until(name, expected)
   local wait = math.max(meter_wait(limits.requests, limits.requests_paid, 1, now),
     tenant_tokens_wait(name, limits, expected.tokens))
   if wait > 0 then return now + wait end
-  return has_budget(limits) and budget_until(limits, read_spent(name, now), expected.usd, now) or nil
+  if not has_budget(limits) then return nil end
+  return budget_until(limits, read_spent(name, now), cost_of(expected), now)
 end
 
 local function park(name, turn, until_time)
@@ -97,8 +103,9 @@ local function pay(job, name, expected)
   redis.call('HSET', KEY.tenant .. name, 'requests_paid', stamp(limits.requests_paid),
     'tokens_paid', stamp(limits.tokens_paid))
   if has_budget(limits) then
-    spend(name, expected.usd, 0, now, now)
-    redis.call('HSET', KEY.job .. job, 'reserved_usd', money(expected.usd))
+    local usd = cost_of(expected)
+    spend(name, usd, 0, now, now)
+    redis.call('HSET', KEY.job .. job, 'reserved_usd', money(usd))
   end
 end
 

@@ -78,8 +78,8 @@ local function expected_cost(route, deadline, at, last)
   if not gate then return 0 end
   local tier = tier_for(gate, field('service_tier', at, last), deadline, now)
   local most_output = tonumber(field('max_tokens', at, last) or math.huge)
-  local usd = expected_usd(gate, expected_tokens(gate, #request, most_output))
-  return usd * (tier and tier.factor or 1)
+  local prompt, output = expected_tokens(gate, #request, most_output)
+  return expected_usd(gate, prompt, output, tier)
 end
 
 -- The period whose budget has no room for the job, of a tenant whose jobs are not to wait for the next.

@@ -8,13 +8,14 @@ local function expected_tokens(gate, bytes, most_output)
   return math.ceil(bytes / BYTES_PER_TOKEN), math.min(most_output, gate.output_estimate)
 end
 
-local function expected_usd(gate, prompt, output)
-  return prompt * gate.price_input + output * gate.price_output
+-- tier: as tier.lua has it; nil: the default.
+local function expected_usd(gate, prompt, output, tier)
+  return (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1)
 end
 
--- tokens, usd: what it will rarely exceed, which is reserved. charge: the mean in tokens, which its
--- tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier and
--- tier_reason, its tier_before, is_guest, and how often it was rung.
+-- tokens, of prompt and output: what it will rarely exceed, which is reserved. charge: the mean in tokens,
+-- which its tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier
+-- and tier_reason, its tier_before, is_guest, and how often it was rung.
 local function expect(job, gate, now)
   local record = KEY.job .. job
   local f = redis.call('HMGET', record, 'max_tokens', 'deadline', 'service_tier', 'asked_route', 'rings',
@@ -24,8 +25,8 @@ local function expect(job, gate, now)
   local bytes = redis.call('HSTRLEN', record, 'request')
   local prompt, output = expected_tokens(gate, bytes, most_output)
   return {
-    tokens = prompt + output, charge = prompt + math.ceil(math.min(most_output, gate.output_mean)),
-    usd = expected_usd(gate, prompt, output) * (tier and tier.factor or 1),
+    tokens = prompt + output, prompt = prompt, output = output,
+    charge = prompt + math.ceil(math.min(most_output, gate.output_mean)),
     deadline = deadline, tier = tier, tier_reason = reason, is_guest = f[4],
     rings = tonumber(f[5] or 0), tier_before = f[6],
   }

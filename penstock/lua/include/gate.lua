@@ -1,25 +1,35 @@
--- A route's gate: its limits as the settings publish them, and its state; what admission has to know.
+-- A route's gate: its limits as the settings publish them, and its state. Each field adds half a per cent
+-- to an admission: what few ask for is read when the first of it is asked for.
 -- include: clock, meter
-local function read_gate(route)
-  local f = redis.call('HMGET', KEY.gate .. route, 'concurrency', 'concurrency_min', 'requests',
-    'tokens', 'virtual_time', 'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at',
-    'cut_from', 'paused_until', 'open_until', 'probe', 'suspect', 'tokens_per_minute',
-    'output_mean', 'price_input', 'price_output', 'quickest', 'seconds_mean', 'tokens_mean',
-    'fallback', 'service_tiers', 'first_rate', 'first_at')
-  if not f[1] then return nil end
-  return {
-    concurrency = tonumber(f[1]), concurrency_min = tonumber(f[2] or 1),
-    requests = read_rate(f[3]), tokens = read_rate(f[4]), virtual_time = tonumber(f[5] or 0),
-    requests_paid = tonumber(f[6] or 0), tokens_paid = tonumber(f[7] or 0),
-    output_estimate = tonumber(f[8] or 1024), cut_at = tonumber(f[9] or nil),
-    cut_from = tonumber(f[10] or 0), paused_until = tonumber(f[11] or 0),
-    open_until = tonumber(f[12] or nil), probe = f[13], suspect = f[14],
-    tokens_per_minute = tonumber(f[15] or nil), output_mean = tonumber(f[16] or 0),
-    price_input = tonumber(f[17] or 0), price_output = tonumber(f[18] or 0),
-    quickest = tonumber(f[19] or 0), seconds_mean = tonumber(f[20] or 0),
-    tokens_mean = tonumber(f[21] or 0), fallback = f[22] or '', service_tiers = f[23] or '',
-    first_rate = tonumber(f[24] or 0), first_at = tonumber(f[25] or 0),
+local function read_rest(gate, name)
+  local f = redis.call('HMGET', gate.key, 'concurrency_min', 'cut_from', 'probe', 'price_input',
+    'price_output', 'quickest', 'seconds_mean', 'tokens_mean', 'fallback')
+  local rest = {
+    concurrency_min = tonumber(f[1] or 1), cut_from = tonumber(f[2] or 0), probe = f[3],
+    price_input = tonumber(f[4] or 0), price_output = tonumber(f[5] or 0),
+    quickest = tonumber(f[6] or 0), seconds_mean = tonumber(f[7] or 0),
+    tokens_mean = tonumber(f[8] or 0), fallback = f[9] or '',
   }
+  setmetatable(gate, { __index = rest })
+  return rest[name]
+end
+
+-- What is not there is false where it has no number that stands for it.
+local function read_gate(route)
+  local key = KEY.gate .. route
+  local f = redis.call('HMGET', key, 'concurrency', 'requests', 'tokens', 'virtual_time',
+    'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at', 'paused_until', 'open_until',
+    'suspect', 'tokens_per_minute', 'output_mean', 'service_tiers', 'first_rate', 'first_at')
+  if not f[1] then return nil end
+  return setmetatable({
+    key = key, concurrency = tonumber(f[1]), requests = read_rate(f[2]), tokens = read_rate(f[3]),
+    virtual_time = tonumber(f[4] or 0), requests_paid = tonumber(f[5] or 0),
+    tokens_paid = tonumber(f[6] or 0), output_estimate = tonumber(f[7] or 1024),
+    cut_at = f[8] and tonumber(f[8]), paused_until = tonumber(f[9] or 0),
+    open_until = f[10] and tonumber(f[10]), suspect = f[11],
+    tokens_per_minute = tonumber(f[12] or '') or false, output_mean = tonumber(f[13] or 0),
+    service_tiers = f[14] or '', first_rate = tonumber(f[15] or 0), first_at = tonumber(f[16] or 0),
+  }, { __index = read_rest })
 end
 
 -- After the upstream said that it is busy, concurrency falls to KEEP of what was in use, and comes
