@@ -57,15 +57,13 @@ class Admissions:
 
     async def _look(self, route: str) -> Admission | None:
         most = commands.MOST_ADMITTED
-        admission = await self._store.run(commands.admit(route, most))
-        while admission and admission.admitted == most:
-            admission = await self._store.run(commands.admit(route, most))
-        if admission is None:
-            await self._store.run(self._routes.registration)
-            telemetry.log("registered_again", route=route)
-        else:
+        while admission := await self._store.run(commands.admit(route, most)):
             telemetry.show_gate(route, admission)
-        return admission
+            if admission.admitted < most:
+                return admission
+        await self._store.run(self._routes.registration)
+        telemetry.log("registered_again", route=route)
+        return None
 
 
 class _Line:
