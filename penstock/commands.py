@@ -182,7 +182,6 @@ class Admission(NamedTuple):
         in_use, allowed: jobs admitted or running, and how many may be now.
         paused: seconds until admission goes on, 0 where it is not paused.
         breaker: `closed`, `open` or `half open`.
-        restored: whether the route, which was slowed, is back at its limit since this call.
     """
 
     admitted: int
@@ -191,7 +190,6 @@ class Admission(NamedTuple):
     allowed: int
     paused: float
     breaker: str
-    restored: bool
 
 
 def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
@@ -204,11 +202,10 @@ def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
     def parse(reply: list[Any]) -> Admission | None:
         if reply[0] != b"admitted":
             return None
-        _, count, wait, in_use, allowed, paused, breaker, restored = reply
+        _, count, wait, in_use, allowed, paused, breaker = reply
         return Admission(
-            count, float(wait) if wait else None, in_use, allowed, float(paused),
-            breaker.decode(), bool(restored),
-        )  # fmt: skip
+            count, float(wait) if wait else None, in_use, allowed, float(paused), breaker.decode()
+        )
 
     return Command(load("admit"), touched, [route, most], parse)
 

@@ -57,13 +57,15 @@ class Admissions:
 
     async def _look(self, route: str) -> Admission | None:
         most = commands.MOST_ADMITTED
-        while admission := await self._store.run(commands.admit(route, most)):
+        admission = await self._store.run(commands.admit(route, most))
+        while admission and admission.admitted == most:
+            admission = await self._store.run(commands.admit(route, most))
+        if admission is None:
+            await self._store.run(self._routes.registration)
+            telemetry.log("registered_again", route=route)
+        else:
             telemetry.show_gate(route, admission)
-            if admission.admitted < most:
-                return admission
-        await self._store.run(self._routes.registration)
-        telemetry.log("registered_again", route=route)
-        return None
+        return admission
 
 
 class _Line:

@@ -86,9 +86,6 @@ ACTIONS: dict[str, Action] = {
     "route_slowed": Action(
         "warning", "the upstream is busy: fewer jobs at a time", ("route", "by")
     ),
-    "route_restored": Action(
-        "info", "the upstream keeps up again: as many jobs at a time as before", ("route", "by")
-    ),
     "route_opened": Action(
         "error",
         "the upstream fails: nothing is admitted for so long, then one job tries",
@@ -177,9 +174,7 @@ def begin(route: str) -> None:
 
 
 def show_gate(route: str, admission: Admission) -> None:
-    """Set the gauges of a route's gate; a line where it is back at its limit."""
-    if admission.restored:
-        log("route_restored", route=route, by=str(admission.allowed))
+    """Set the gauges of a route's gate."""
     ALLOWED.labels(route).set(admission.allowed)
     IN_USE.labels(route).set(admission.in_use)
     PAUSED.labels(route).set(admission.paused)

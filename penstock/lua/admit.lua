@@ -10,10 +10,9 @@
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
 -- ARGV  1 route  2 at most this many in this call
--- reply {"admitted", count, wait, in use, allowed, paused for, breaker, restored}
+-- reply {"admitted", count, wait, in use, allowed, paused for, breaker}
 --           wait: seconds until time alone lets the next one through, "" where it takes a job's
---           end, or nobody waits; breaker: "closed", "open" or "half open"; restored: 1 where the
---           route is back at its limit since this call
+--           end, or nobody waits; breaker: "closed", "open" or "half open"
 --       {"unready"}    no worker of this route has ever started: the keeper will admit
 
 local route, most = ARGV[1], tonumber(ARGV[2])
@@ -24,11 +23,6 @@ if not gate or not ring then return {'unready'} end
 local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
 local now_text = stamp(now)
 local allowed = allowed_concurrency(gate, now)
-
--- A route that was slowed is back at its limit: whoever finds that says so.
-local is_restored = gate.cut_at and allowed == gate.concurrency
-if is_restored then redis.call('HDEL', KEYS[1], 'cut_at', 'cut_from') end
-
 local in_window = gate.tokens_per_minute and window_total(KEY.window .. route, now)
 local first_attempts, tenants = 0, {}
 local function tenant_of(name)
@@ -254,5 +248,4 @@ end
 local admitted = in_use - before
 if admitted > 0 then remember(admitted) end
 return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed,
-  stamp(math.max(0, gate.paused_until - now)), breaker_of(gate, now),
-  is_restored and 1 or 0}
+  stamp(math.max(0, gate.paused_until - now)), breaker_of(gate, now)}
