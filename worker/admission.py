@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 
 from penstock import commands
 from penstock.commands import Admission
@@ -30,7 +29,8 @@ class Admissions:
     def __init__(self, store: AsyncStore, routes: Routes) -> None:
         self._store = store
         self._routes = routes
-        self._lines: defaultdict[str, _Line] = defaultdict(_Line)
+        self._current: dict[str, asyncio.Task[Admission | None]] = {}
+        self._following: dict[str, asyncio.Task[Admission | None]] = {}
 
     async def run(self, route: str) -> None:
         """Admit what may pass, then wait until more may; raises StoreError."""
@@ -40,38 +40,28 @@ class Admissions:
         await asyncio.sleep(max(SOONEST, min(wait, ROUND)) * random.uniform(1, 1.1))
 
     async def admit(self, route: str) -> Admission | None:
-        """Let jobs through, all that may; raises StoreError, to one of those who share a call.
+        """Let jobs through, all that may; raises StoreError.
 
         Those who ask while a call is under way share the next one: what a call costs Redis goes
         for the most part to the first job it lets through. None where the server had to be told
         about us again.
         """
-        line = self._lines[route]
-        line.asked += 1
-        ticket = line.asked
-        async with line.lock:
-            if line.answered < ticket:
-                line.answered = line.asked  # also where Redis is away: one of them has tried
-                line.answer = await self._look(route)
-        return line.answer
+        if route not in self._following:
+            self._following[route] = asyncio.create_task(self._follow(route))
+        return await asyncio.shield(self._following[route])
+
+    async def _follow(self, route: str) -> Admission | None:
+        if route in self._current:
+            await asyncio.wait([self._current[route]])
+        self._current[route] = self._following.pop(route)
+        return await self._look(route)
 
     async def _look(self, route: str) -> Admission | None:
         most = commands.MOST_ADMITTED
-        admission = await self._store.run(commands.admit(route, most))
-        while admission and admission.admitted == most:
-            admission = await self._store.run(commands.admit(route, most))
-        if admission is None:
-            await self._store.run(self._routes.registration)
-            telemetry.log("registered_again", route=route)
-        else:
+        while admission := await self._store.run(commands.admit(route, most)):
             telemetry.show_gate(route, admission)
-        return admission
-
-
-class _Line:
-    """Those who ask for a route: numbered as they come, and up to which of them were answered."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.asked = self.answered = 0
-        self.answer: Admission | None = None
+            if admission.admitted < most:
+                return admission
+        await self._store.run(self._routes.registration)
+        telemetry.log("registered_again", route=route)
+        return None

@@ -209,5 +209,6 @@ def render_template() -> str:
         )  # fmt: skip
         message: dict[str, Any] = connection.default_channel._get(queue.name)
     message["properties"]["correlation_id"] = _JOB
+    message["properties"]["reply_to"] = ""  # nobody: else each process has another message
     message["properties"]["delivery_tag"] = _TAG
     return json.dumps(message, separators=(",", ":"))

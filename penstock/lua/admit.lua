@@ -24,6 +24,7 @@ local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
 local now_text = stamp(now)
 local allowed = allowed_concurrency(gate, now)
 local in_window = gate.tokens_per_minute and window_total(KEY.window .. route, now)
+local was_metered = gate.requests_paid + gate.tokens_paid > 0
 local first_attempts, tenants = 0, {}
 local function tenant_of(name)
   tenants[name] = tenants[name] or read_tenant(name)
@@ -226,7 +227,7 @@ local function remember(admitted)
   local fading = math.exp(-(now - gate.first_at) / FIRST_MEMORY)
   redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time), 'first_at', now_text,
     'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
-  if gate.requests.interval + gate.tokens.interval > 0 then
+  if was_metered or gate.requests.interval + gate.tokens.interval > 0 then  -- a limit that went is forgotten
     redis.call('HSET', KEYS[1], 'requests_paid', stamp(gate.requests_paid),
       'tokens_paid', stamp(gate.tokens_paid))
   end

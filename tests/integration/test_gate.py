@@ -961,6 +961,22 @@ def test_a_pause_holds_for_everybody(gate_of: Any) -> None:
     assert (gate.admit().allowed, gate.admit().in_use) == (2, 3)
 
 
+def test_a_limit_that_went_is_forgotten(gate_of: Any) -> None:
+    """What was let through far beyond a limit is not held against the one that comes later."""
+    limited = RouteOverrides(tokens_per_minute=1000)
+    gate = gate_of(limited)
+    gate.submit(messages=[{"role": "user", "content": "m" * 40_000}])
+    gate.submit_many(5)
+    assert [gate.admit().admitted, gate.admit().admitted] == [1, 0]
+    gate.settings = gate.settings.applying({"default": RouteOverrides()}, {})
+    gate.register()
+    assert gate.admit(3).admitted == 3
+    gate.now += 61  # the window is empty; the large job alone is worth ten minutes
+    gate.settings = gate.settings.applying({"default": limited}, {})
+    gate.register()
+    assert gate.admit().admitted == 1
+
+
 def test_a_busy_upstream_gets_less_and_then_more(gate_of: Any) -> None:
     """A volley of 429s cuts concurrency once, below what was served; it comes back within 30 s."""
     gate = gate_of(RouteOverrides(concurrency=100, concurrency_min=10))

@@ -1,7 +1,7 @@
 -- Celery's message for a job: what Celery itself made, with the names filled in.
 
--- The message as string.format takes it, and the names that go into it in turn; nil: no worker has
--- ever started.
+-- The message as string.format takes it, and the names that go into it in turn; false: no worker of
+-- this version has ever started.
 local function read_ring()
   local f = redis.call('HMGET', KEY.dispatch, 'format', 'names')
   return f[1] and { format = f[1], names = f[2] }
