@@ -3,8 +3,7 @@
 A script is its file, with the pieces that its line `-- include: a, b` names (and those that they
 name) from lua/include/. Redis runs the whole text at every call, so a script carries only what it
 uses: functions that nothing calls are left out, and names of numbers and texts, such as `WINDOW`,
-become what they stand for. What is called `KEY.job` becomes that key of the catalogue. A local that
-a function uses costs as much as three calls of it.
+become what they stand for. What is called `KEY.job` becomes that key of the catalogue.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, ring, gate, tenant, window, budget, place, traffic, expect
+-- include: clock, number, ring, gate, tenant, window, budget, place, traffic, expect
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>

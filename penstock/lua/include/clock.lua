@@ -4,12 +4,6 @@ local function clock()
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
--- A whole number as text, in a third of the time that Redis takes for one that is handed to it. What
--- is on the way to most jobs writes numbers this way, and those that are always the same in quotes.
-local function whole(number)
-  return string.format('%d', number)
-end
-
 -- A time as text that keeps its microseconds (Lua's own conversion drops them). Two whole numbers are
 -- written sooner than a fraction; beyond these bounds they would not be exact.
 local function stamp(time)

@@ -1,7 +1,7 @@
 -- The tokens that a route, or a tenant, let through in the last minute, in half seconds: what a provider
 -- counts in a sliding window. The meter beside it spreads them over the minute; this is never exceeded.
 -- The sum is kept beside the half seconds, and what leaves the minute is taken off it.
--- include: clock
+-- include: clock, number
 local STEP, WINDOW = 0.5, 60
 local STEPS = WINDOW / STEP
 
