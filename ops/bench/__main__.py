@@ -71,6 +71,7 @@ def main(names: list[str], quick: bool, save: bool | None) -> None:
         report = Report.begin(command, quick, machine.describe(stand))
         for name in names:
             measure(report, stand, name, quick)
+            report.machine[f"speed after {name}"] = machine.speed()
     titles = {name: (module.TITLE, module.NOT_SHOWN) for name, module in BENCHMARKS.items()}
     page = report.markdown(titles)
     print(page)

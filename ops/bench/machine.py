@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +17,30 @@ PACKAGES = (
 )  # fmt: skip
 
 
+ADDITIONS = 5_000_000
+"""A third to a whole second of CPU."""
+
+
+def speed() -> str:
+    """How many additions a second of CPU is worth in this interpreter.
+
+    A shared machine gives more or less from one minute to the next, though nobody else is seen to
+    run: figures of two runs compare no better than their speeds do.
+    """
+    began, total = time.process_time(), 0
+    for number in range(ADDITIONS):
+        total += number
+    rate = ADDITIONS / 1e6 / (time.process_time() - began)
+    return f"{rate:.1f} million additions a second of CPU"
+
+
 def describe(stand: Stand) -> dict[str, str]:
-    """Processor, kernel, server and versions."""
+    """Processor and its speed, kernel, server and versions."""
     server = stand.redis.info("server")
     program = "valkey_version" if "valkey_version" in server else "redis_version"
     return {
         "processor": f"{os.cpu_count()} x {_model()}",
+        "speed before": speed(),
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -31,6 +31,7 @@ def test_enqueue_runs_quickly_and_makes_a_page() -> None:
         report = Report.begin("test", True, machine.describe(stand))
         report.results += enqueue.run(stand, True)
     page = report.markdown({"enqueue": (enqueue.TITLE, enqueue.NOT_SHOWN)})
+    assert "million additions a second of CPU" in page
     assert [result.contender for result in report.results] == [
         "penstock, submit_many",
         "penstock, async submit_many",
