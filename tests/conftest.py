@@ -13,6 +13,8 @@ from pathlib import Path
 
 import certifi
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from ops.local.server import EmbeddedServer
 from ops.simulator import SimulatorThread
@@ -23,6 +25,12 @@ from tests.gateways import GatewayThread
 from tests.processes import WorkerProcess
 from tests.terminal import CommandLine
 from worker.dispatch import CELERY_VERSION, render_template
+
+# No test fails because the machine is slow: hypothesis would time examples, and the making of them.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 IGNORED = "ignore::pytest.PytestUnraisableExceptionWarning"
 

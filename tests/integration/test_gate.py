@@ -470,7 +470,7 @@ def test_no_order_of_events_exceeds_a_limit(server: EmbeddedServer, examples: in
     """Whatever happens in whatever order, no limit is exceeded in any minute, and nothing leaks."""
     GateLife.server = server
     profile = hypothesis_settings(
-        max_examples=examples, stateful_step_count=30, deadline=None, phases=PHASES,
+        max_examples=examples, stateful_step_count=30, phases=PHASES,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
     run_state_machine_as_test(GateLife, settings=profile)
@@ -900,11 +900,12 @@ HOUR = 3600.0
 LARGEST = 2000
 """Tokens."""
 
+SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+"""One server serves all examples: each makes a gate of its own."""
+
 
 @given(arrivals=st.lists(st.tuples(st.floats(0, 5 * HOUR), st.integers(0, 9)), max_size=12))
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, suppress_health_check=SHARED)
 def test_nothing_starves(gate_of: Any, arrivals: list[tuple[float, int]]) -> None:
     """One step of priority is worth an hour: no job waits for those that came nine hours later."""
     gate = gate_of(RouteOverrides(concurrency=100))
@@ -924,9 +925,7 @@ def test_nothing_starves(gate_of: Any, arrivals: list[tuple[float, int]]) -> Non
     weights=st.lists(st.integers(1, 8), min_size=2, max_size=4),
     sizes=st.lists(st.integers(1, LARGEST), min_size=40, max_size=40),
 )
-@hypothesis_settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=15, suppress_health_check=SHARED)
 def test_no_tenant_lags_behind_another(gate_of: Any, weights: list[int], sizes: list[int]) -> None:
     """Of two that wait, neither is served more by weight than the other, but for a job of each.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -330,10 +329,7 @@ class JobLives(RuleBasedStateMachine):
 def test_no_order_of_operations_breaks_a_job(server: EmbeddedServer, examples: int) -> None:
     """Whatever order the scripts run in, twice each, records, places and feeds stay in step."""
     JobLives.server = server
-    profile = hypothesis_settings(
-        max_examples=examples, stateful_step_count=40, deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )  # fmt: skip
+    profile = hypothesis_settings(max_examples=examples, stateful_step_count=40)
     run_state_machine_as_test(JobLives, settings=profile)
 
 
