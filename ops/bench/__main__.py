@@ -71,7 +71,6 @@ def main(names: list[str], quick: bool, save: bool | None) -> None:
         report = Report.begin(command, quick, machine.describe(stand))
         for name in names:
             measure(report, stand, name, quick)
-            report.machine[f"speed after {name}"] = machine.speed()
     titles = {name: (module.TITLE, module.NOT_SHOWN) for name, module in BENCHMARKS.items()}
     page = report.markdown(titles)
     print(page)
@@ -84,6 +83,7 @@ def measure(report: Report, stand: Stand, name: str, quick: bool) -> None:
     click.echo(f"{name} ...", err=True)
     began = time.monotonic()
     report.results += BENCHMARKS[name].run(stand, quick)
+    report.machine[f"speed after {name}"] = machine.speed()
     click.echo("\n".join(report.table(name)), err=True)
     click.echo(f"{name} took {time.monotonic() - began:.0f} s\n", err=True)
 

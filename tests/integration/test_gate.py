@@ -901,7 +901,7 @@ LARGEST = 2000
 """Tokens."""
 
 SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-"""One server serves all examples: each makes a gate of its own."""
+"""One server serves all examples, each with a gate of its own; the other is the profile's."""
 
 
 @given(arrivals=st.lists(st.tuples(st.floats(0, 5 * HOUR), st.integers(0, 9)), max_size=12))
