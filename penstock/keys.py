@@ -69,7 +69,8 @@ CATALOGUE = {
     # HASH, the same of a tenant with a limit of tokens: <tenant>.
     "tenantwindow": PREFIX + "tenantwindow:",
     # HASH, what went on at a route in a minute: <route>:<minutes since the epoch>. For 3 minutes.
-    #   admitted, finished, tokens, first <class> (times to the first token: see traffic.lua)
+    #   admitted, again (of them, those that were no first attempt), finished, tokens,
+    #   first <class> (times to the first token: see traffic.lua)
     "traffic": PREFIX + "traffic:",
     # HASH, how many answers of each size a route gave lately, and their count: <route>.
     "outputs": PREFIX + "outputs:",
@@ -82,9 +83,9 @@ CATALOGUE = {
     #   (routes), service_tiers (both separated by spaces), model, url: as the settings say.
     #   virtual_time, joined (the turn of the tenant that woke up last), suspect (the one that was
     #   admitted last), requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate,
-    #   output_mean, tokens_mean (tokens), quickest, seconds_mean (seconds), first_rate, first_at
-    #   (first attempts a second), cut_at, cut_from (concurrency), paused_until, failures,
-    #   open_until, opened (how often in a row), probe (the job that tries a broken upstream)
+    #   output_mean, tokens_mean (tokens), quickest, seconds_mean (seconds), cut_at, cut_from
+    #   (concurrency), paused_until, failures, open_until, opened (how often in a row), probe (the
+    #   job that tries a broken upstream)
     "gate": PREFIX + "gate:",
     # ZSET of the workers that are there, by when they count as gone.
     "workers": PREFIX + "workers",
@@ -96,7 +97,7 @@ CATALOGUE = {
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
     # HASH, how to ring a worker: template (a Celery message), celery (the version that made it),
-    #   format (the template as string.format takes it), names (what goes into that in turn)
+    #   parts (the template taken apart, as MessagePack: see ring.lua)
     "dispatch": PREFIX + "dispatch",
     # HASH, what `penstock routes apply` published last: version (a token), earlier (versions),
     # publication (the routes and tenants as JSON: see publication.py). Workers take it up when it

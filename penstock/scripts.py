@@ -4,26 +4,32 @@ A script is its file, with the pieces that its line `-- include: a, b` names (an
 name) from lua/include/. Redis runs the whole text at every call, so a script carries only what it
 uses: functions that nothing calls are left out, and names of numbers and texts, such as `WINDOW`,
 become what they stand for. What is called `KEY.job` becomes that key of the catalogue.
+
+Running the text makes every function in it anew, which costs some 1,500 instructions each. What few
+calls need is therefore included by the function that needs it, with a line of its own inside it:
+the pieces go in there, and are made when that function runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from textwrap import indent
 from typing import NamedTuple
 
 from penstock.keys import CATALOGUE
 
 _KEY = re.compile(r"\bKEY\.(\w+)")
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
-_CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (.+?)(?:  --.*)?\n", re.MULTILINE)
+_CONSTANTS = re.compile(r"^ *local ([A-Z_]+(?:, [A-Z_]+)*) = (.+?)(?:  --.*)?\n", re.MULTILINE)
 _LITERAL = re.compile(r"'[^']*'|[\d.()*/ ]+")
 _DEFINITION = re.compile(
     r"^local (?:function )?(\w+)(?:\(.*?\nend| = [^\n]*)\n", re.MULTILINE | re.DOTALL
 )
+_INNER = re.compile(r"^( +)-- include: (.+)\n", re.MULTILINE)
 _TOKEN = re.compile(r"'[^']*'|--[^\n]*|\w+")
 _LUA = files("penstock") / "lua"
 
@@ -40,7 +46,9 @@ class Script(NamedTuple):
 def load(name: str) -> Script:
     """The script of lua/<name>.lua with everything it includes."""
     shebang, _, body = (_LUA / f"{name}.lua").read_text().partition("\n")
-    *pieces, body = _folded([*_included(body, []), body])
+    seen: list[str] = []
+    pieces = [*_included(body, seen), body]
+    *pieces, body = _folded(_with_inner(piece, seen) for piece in pieces)
     text = "\n".join([shebang, _used("\n".join(pieces), body), body])
     source = _KEY.sub(lambda found: f"'{CATALOGUE[found[1]]}'", text)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -58,7 +66,17 @@ def _included(source: str, seen: list[str]) -> list[str]:
     return pieces
 
 
-def _folded(pieces: list[str]) -> Iterator[str]:
+def _with_inner(source: str, seen: list[str]) -> str:
+    """The source with the pieces that its functions include for themselves, where they do."""
+
+    def fill(line: re.Match[str]) -> str:
+        pieces = _included(f"-- include: {line[2]}\n", [*seen])
+        return indent(_used("\n".join(pieces), source), line[1])
+
+    return _INNER.sub(fill, source)
+
+
+def _folded(pieces: Iterable[str]) -> Iterator[str]:
     """The pieces with their constants, and those of the pieces before them, filled in."""
     known: dict[str, str] = {}
 

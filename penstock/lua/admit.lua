@@ -5,7 +5,7 @@
 -- Order between tenants is start-time fair queueing over tokens: a tenant's turn stands at the
 -- virtual time at which its next job starts, and serving it moves the turn by what such jobs use on
 -- average over the tenant's weight. All checks of a job come before its first write.
--- include: clock, number, ring, gate, tenant, window, budget, place, traffic, expect
+-- include: clock, number, ring, gate, tenant, route_limits, tenant_limits, traffic, expect
 --
 -- KEYS  1 gate:<route>  2 turns:<route>  3 held:<route>  4 queue of the route
 --       5 served:<route>  6 parked:<route>
@@ -23,47 +23,31 @@ if not gate or not ring then return {'unready'} end
 local now, in_use = clock(), redis.call('ZCARD', KEYS[3])
 local now_text = stamp(now)
 local allowed = allowed_concurrency(gate, now)
-local in_window = gate.tokens_per_minute and window_total(KEY.window .. route, now)
-local was_metered = gate.requests_paid + gate.tokens_paid > 0
-local first_attempts, tenants = 0, {}
+-- A limit that went is to be forgotten.
+local is_metered = gate.requests_paid + gate.tokens_paid + gate.requests.interval + gate.tokens.interval > 0
+local route_limits = is_metered and open_route_limits(route, gate, now)
+local tenant_limits  -- where a tenant has asked that has any
+local again, tenants = 0, {}  -- those that are no first attempt; tenants by name
+
+-- Seldom are there tenants at their own limits, suspects, or tenants with limits: asked for at once.
+local is_plain = redis.call('EXISTS', KEYS[6], KEY.suspects .. route, KEY.limits) == 0
 local function tenant_of(name)
+  if is_plain then return unlimited_tenant end
   tenants[name] = tenants[name] or read_tenant(name)
   return tenants[name]
 end
 
 -- Seconds the route's limits ask to wait for a job.
 local function route_wait(expected)
-  local tokens = expected.tokens
-  return math.max(in_window and window_wait(in_window, tokens, gate.tokens_per_minute) or 0,
-    meter_wait(gate.requests, gate.requests_paid, 1, now),
-    meter_wait(gate.tokens, gate.tokens_paid, tokens, now))
-end
-
--- The same, of a tenant's tokens.
-local function tenant_tokens_wait(name, limits, tokens)
-  if limits.tokens_per_minute == 0 then return 0 end
-  limits.in_window = limits.in_window or window_total(KEY.tenantwindow .. name, now)
-  return math.max(window_wait(limits.in_window, tokens, limits.tokens_per_minute),
-    meter_wait(limits.tokens, limits.tokens_paid, tokens, now))
-end
-
--- What a job of a tenant with a budget reserves.
-local function cost_of(expected)
-  return expected_usd(gate, expected.prompt, expected.output, expected.tier)
+  return route_limits and route_limits.wait_for(expected.tokens) or 0
 end
 
 -- When a tenant's own limits let its next job through; nil: now.
 local function blocked_until(name, expected)
   local limits = tenant_of(name)
-  if not is_limited(limits) then return nil end
-  if limits.concurrency > 0 and redis.call('SCARD', KEY.running .. name) >= limits.concurrency then
-    return math.huge
-  end
-  local wait = math.max(meter_wait(limits.requests, limits.requests_paid, 1, now),
-    tenant_tokens_wait(name, limits, expected.tokens))
-  if wait > 0 then return now + wait end
-  if not has_budget(limits) then return nil end
-  return budget_until(limits, read_spent(name, now), cost_of(expected), now)
+  if not limits.has_any then return nil end
+  tenant_limits = tenant_limits or open_tenant_limits(gate, now)
+  return tenant_limits.blocked_until(name, limits, expected)
 end
 
 local function park(name, turn, until_time)
@@ -77,36 +61,11 @@ end
 local LOOKED_AT, AT_ONCE = 200, 0.001
 
 local function unpark()
-  if redis.call('EXISTS', KEYS[6]) == 0 then return end
+  -- include: place
   local due = redis.call('ZRANGE', KEYS[6], '-inf', now_text, 'BYSCORE', 'LIMIT', 0, LOOKED_AT)
   for _, name in ipairs(due) do
     redis.call('ZREM', KEYS[6], name)
     join_turns(route, name)
-  end
-end
-
-local function pay(job, name, expected)
-  local tokens = expected.tokens
-  if in_window then
-    in_window = in_window + tokens
-    window_add(KEY.window .. route, now, tokens, now)
-  end
-  gate.requests_paid = meter_pay(gate.requests, gate.requests_paid, 1, now)
-  gate.tokens_paid = meter_pay(gate.tokens, gate.tokens_paid, tokens, now)
-  local limits = tenant_of(name)
-  if not is_limited(limits) then return end
-  if limits.tokens_per_minute > 0 then
-    limits.in_window = limits.in_window + tokens
-    window_add(KEY.tenantwindow .. name, now, tokens, now)
-  end
-  limits.requests_paid = meter_pay(limits.requests, limits.requests_paid, 1, now)
-  limits.tokens_paid = meter_pay(limits.tokens, limits.tokens_paid, tokens, now)
-  redis.call('HSET', KEY.tenant .. name, 'requests_paid', stamp(limits.requests_paid),
-    'tokens_paid', stamp(limits.tokens_paid))
-  if has_budget(limits) then
-    local usd = cost_of(expected)
-    spend(name, usd, 0, now, now)
-    redis.call('HSET', KEY.job .. job, 'reserved_usd', money(usd))
   end
 end
 
@@ -120,11 +79,12 @@ local function admit(job, name, expected)
     redis.call('HDEL', record, 'tier', 'tier_reason')
   end
   if expected.is_guest then redis.call('SREM', KEY.guests .. route, job) end
-  redis.call('ZADD', KEYS[3], whole(now + patience(1)), job)
+  redis.call('ZADD', KEYS[3], whole(now + FIRST_PATIENCE), job)
   redis.call('SADD', KEY.running .. name, job)
-  pay(job, name, expected)
+  if route_limits then route_limits.pay(expected.tokens) end
+  if tenant_of(name).has_any then tenant_limits.pay(job, name, tenant_of(name), expected) end
   in_use = in_use + 1
-  if expected.rings == 0 then first_attempts = first_attempts + 1 end
+  if expected.rings > 0 then again = again + 1 end
   if gate.open_until then redis.call('HSET', KEYS[1], 'probe', job) end
   redis.call('LPUSH', KEYS[4], message(ring, job, route, rings))
 end
@@ -221,24 +181,19 @@ local function room()
   return probing and 0 or math.min(1, gate.concurrency - in_use)
 end
 
--- What this call has changed. The rate of first attempts, of the last ten seconds or so, is what
--- retries may be a share of.
+-- What this call has changed.
 local function remember(admitted)
-  local fading = math.exp(-(now - gate.first_at) / FIRST_MEMORY)
-  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time), 'first_at', now_text,
-    'first_rate', stamp(gate.first_rate * fading + first_attempts / FIRST_MEMORY))
-  if was_metered or gate.requests.interval + gate.tokens.interval > 0 then  -- a limit that went is forgotten
-    redis.call('HSET', KEYS[1], 'requests_paid', stamp(gate.requests_paid),
-      'tokens_paid', stamp(gate.tokens_paid))
-  end
+  redis.call('HSET', KEYS[1], 'virtual_time', stamp(gate.virtual_time))
+  if route_limits then route_limits.save() end
   count_traffic(route, now, 'admitted', admitted)
+  if again > 0 then count_traffic(route, now, 'again', again) end
 end
 
-unpark()
+if not is_plain then unpark() end
 local free, wait = room()
 free = math.min(free, most)
 local before = in_use
-local held_up = free > 0 and serve_suspect()
+local held_up = not is_plain and free > 0 and serve_suspect()
 if held_up then free, wait = 0, held_up end
 local result, vain = 'admitted', 0
 while result ~= 'done' and in_use - before < free do
@@ -248,5 +203,5 @@ while result ~= 'done' and in_use - before < free do
 end
 local admitted = in_use - before
 if admitted > 0 then remember(admitted) end
-return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed,
-  stamp(math.max(0, gate.paused_until - now)), breaker_of(gate, now)}
+local paused = gate.paused_until > now and stamp(gate.paused_until - now) or '0'
+return {'admitted', admitted, wait and stamp(wait) or '', in_use, allowed, paused, breaker_of(gate, now)}

@@ -7,13 +7,13 @@
 --       3... limits, as publish.lua reads them
 -- reply the version of what was applied last, "" where nothing was: see apply.lua
 
--- The names to fill in become what string.format fills in, once: every admission makes a message.
-local names = {}
-local format = string.gsub(string.gsub(ARGV[1], '%%', '%%%%'), '@@(%a+)@@', function(name)
-  names[#names + 1] = name
-  return '%s'
-end)
-redis.call('HSET', KEYS[1], 'template', ARGV[1], 'celery', ARGV[2],
-  'format', format, 'names', table.concat(names, ' '))
+-- Taken apart once, at the names to fill in: every admission puts a message together.
+local parts, rest = {}, 1
+for text, name, behind in string.gmatch(ARGV[1], '(.-)@@(%a+)@@()') do
+  parts[#parts + 1], parts[#parts + 2] = text, name
+  rest = behind
+end
+parts[#parts + 1] = string.sub(ARGV[1], rest)
+redis.call('HSET', KEYS[1], 'template', ARGV[1], 'celery', ARGV[2], 'parts', cmsgpack.pack(unpack(parts)))
 publish(3)
 return redis.call('HGET', KEY.applied, 'version') or ''

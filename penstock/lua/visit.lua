@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Somebody is at the door: what the key says, and whether it comes too often.
--- include: clock, meter
+-- include: clock, meter, rate
 --
 -- The caller compares the digests too, in constant time. Here the comparison only keeps those who
 -- know no more than a key's id from using its requests up; Lua compares strings by address.

@@ -9,7 +9,7 @@ import pytest
 from penstock.scripts import _LUA, load
 
 SCRIPTS = sorted(path.name.removesuffix(".lua") for path in _LUA.iterdir() if path.is_file())
-FUNCTION = re.compile(r"^local function (\w+)", re.MULTILINE)
+FUNCTION = re.compile(r"^ *local function (\w+)", re.MULTILINE)
 PIECES = [path.read_text() for path in (_LUA / "include").iterdir()]
 SHARED = {name for piece in PIECES for name in FUNCTION.findall(piece)}
 TEXT_OR_COMMENT = re.compile(r"'[^']*'|--[^\n]*")
@@ -44,6 +44,14 @@ def test_a_script_carries_no_shared_function_that_nothing_calls(name: str) -> No
 def test_constants_are_gone_from_a_script(name: str) -> None:
     """No name in capitals is left but Redis's own and what has to be reckoned at run time."""
     assert set(re.findall(r"\b[A-Z][A-Z_]+\b", _code(name))) <= {"KEYS", "ARGV", "CLASS"}
+
+
+def test_what_a_function_includes_for_itself_is_made_in_it() -> None:
+    """A call that needs no windows makes none of their functions, and one that does has them."""
+    admit = load("admit").source
+    assert "\nlocal function window_total" not in admit
+    route_limits = admit.partition("\nlocal function open_route_limits")[2].partition("\nend\n")[0]
+    assert {"window_total", "meter_wait"} <= set(FUNCTION.findall(route_limits))
 
 
 def test_a_constant_is_that_of_its_own_piece() -> None:

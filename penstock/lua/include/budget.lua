@@ -6,6 +6,11 @@ local function money(usd)
   return string.format('%.12f', usd)
 end
 
+-- What a job of so many tokens is expected to cost. tier: as tier.lua has it; nil: the default.
+local function expected_usd(gate, prompt, output, tier)
+  return (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1)
+end
+
 -- What a tenant has spent in the periods of this time, with what is reserved.
 local function read_spent(tenant, now)
   local f = redis.call('HMGET', KEY.tenant .. tenant, 'day', 'day_usd', 'month', 'month_usd')

@@ -8,11 +8,6 @@ local function expected_tokens(gate, bytes, most_output)
   return math.ceil(bytes / BYTES_PER_TOKEN), math.min(most_output, gate.output_estimate)
 end
 
--- tier: as tier.lua has it; nil: the default.
-local function expected_usd(gate, prompt, output, tier)
-  return (prompt * gate.price_input + output * gate.price_output) * (tier and tier.factor or 1)
-end
-
 -- tokens, of prompt and output: what it will rarely exceed, which is reserved. charge: the mean in tokens,
 -- which its tenant's turn is charged with. Also what else its admission asks of the record: deadline, tier
 -- and tier_reason, its tier_before, is_guest, and how often it was rung.

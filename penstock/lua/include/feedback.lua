@@ -1,5 +1,5 @@
 -- What an attempt's end says about its route's upstream, and what the gate makes of it.
--- include: clock, gate
+-- include: clock, gate, traffic
 
 -- Failures in a row, without an answer between them, that open the breaker; and how long it stays
 -- open before one job may try: twice as long each time.
@@ -78,14 +78,12 @@ local function feed_back(job, record, kind, retry_after, now)
 end
 
 -- Retries have a budget, so that they cannot drown an upstream that struggles: so many a second, and
--- a share of the first attempts. Returns the seconds until the next one may start, and spends it.
+-- a share of the first attempts of the last minute. Returns the seconds until the next one may start, and spends it.
 local RETRIES, SHARE, AT_ONCE = 10, 0.2, 1
 local function retry_wait(route, now)
   local key = KEY.gate .. route
-  local f = redis.call('HMGET', key, 'first_rate', 'retries_paid', 'first_at')
-  local paid = math.max(tonumber(f[2] or 0), now)
-  local fading = math.exp(-(now - tonumber(f[3] or now)) / FIRST_MEMORY)
-  local rate = RETRIES + SHARE * tonumber(f[1] or 0) * fading
+  local paid = math.max(tonumber(redis.call('HGET', key, 'retries_paid') or 0), now)
+  local rate = RETRIES + SHARE * first_attempts(route, now)
   redis.call('HSET', key, 'retries_paid', stamp(paid + 1 / rate))
   return math.max(0, paid - now - AT_ONCE)
 end

@@ -1,14 +1,14 @@
 -- A route's gate: its limits as the settings publish them, and its state. Each field adds half a per cent
 -- to an admission: what few ask for is read when the first of it is asked for.
--- include: clock, meter
+-- include: clock, rate
 local function read_rest(gate, name)
   local f = redis.call('HMGET', gate.key, 'concurrency_min', 'cut_from', 'probe', 'price_input',
-    'price_output', 'quickest', 'seconds_mean', 'tokens_mean', 'fallback')
+    'price_output', 'quickest', 'seconds_mean', 'tokens_mean', 'fallback', 'suspect')
   local rest = {
     concurrency_min = tonumber(f[1] or 1), cut_from = tonumber(f[2] or 0), probe = f[3],
     price_input = tonumber(f[4] or 0), price_output = tonumber(f[5] or 0),
     quickest = tonumber(f[6] or 0), seconds_mean = tonumber(f[7] or 0),
-    tokens_mean = tonumber(f[8] or 0), fallback = f[9] or '',
+    tokens_mean = tonumber(f[8] or 0), fallback = f[9] or '', suspect = f[10],
   }
   setmetatable(gate, { __index = rest })
   return rest[name]
@@ -19,16 +19,15 @@ local function read_gate(route)
   local key = KEY.gate .. route
   local f = redis.call('HMGET', key, 'concurrency', 'requests', 'tokens', 'virtual_time',
     'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at', 'paused_until', 'open_until',
-    'suspect', 'tokens_per_minute', 'output_mean', 'service_tiers', 'first_rate', 'first_at')
+    'tokens_per_minute', 'output_mean', 'service_tiers')
   if not f[1] then return nil end
   return setmetatable({
     key = key, concurrency = tonumber(f[1]), requests = read_rate(f[2]), tokens = read_rate(f[3]),
     virtual_time = tonumber(f[4] or 0), requests_paid = tonumber(f[5] or 0),
     tokens_paid = tonumber(f[6] or 0), output_estimate = tonumber(f[7] or 1024),
     cut_at = f[8] and tonumber(f[8]), paused_until = tonumber(f[9] or 0),
-    open_until = f[10] and tonumber(f[10]), suspect = f[11],
-    tokens_per_minute = tonumber(f[12] or '') or false, output_mean = tonumber(f[13] or 0),
-    service_tiers = f[14] or '', first_rate = tonumber(f[15] or 0), first_at = tonumber(f[16] or 0),
+    open_until = f[10] and tonumber(f[10]), tokens_per_minute = tonumber(f[11] or '') or false,
+    output_mean = tonumber(f[12] or 0), service_tiers = f[13] or '',
   }, { __index = read_rest })
 end
 
@@ -46,9 +45,6 @@ local function allowed_concurrency(gate, now)
   local least = math.min(gate.concurrency_min, gate.concurrency)
   return math.max(least, math.min(gate.concurrency, math.floor(share * gate.concurrency)))
 end
-
--- The rate of first attempts is of so many seconds, about.
-local FIRST_MEMORY = 10
 
 local function breaker_of(gate, now)
   if not gate.open_until then return 'closed' end

@@ -1,7 +1,6 @@
 -- A meter limits a rate, of requests or of tokens. It is one number, `paid`: the time at which all
 -- that was let through will have been paid for at the allowed rate (GCRA's theoretical arrival
--- time). rate: table with `interval`, seconds one unit costs, 0 for no limit, and `slack`, how many
--- seconds `paid` may run ahead.
+-- time). rate: see rate.lua.
 
 -- Seconds until this much may pass; 0: now. What costs more than the slack passes a meter that is
 -- paid up, so a job larger than the whole limit still runs, and the next one waits for it.
@@ -15,10 +14,4 @@ end
 local function meter_pay(rate, paid, cost, now)
   if rate.interval == 0 then return 0 end
   return math.max(paid, now) + cost * rate.interval
-end
-
--- "interval slack" as the settings publish it; nothing: no limit.
-local function read_rate(text)
-  local interval, slack = string.match(text or '', '^(%S+) (%S+)$')
-  return { interval = tonumber(interval or 0), slack = tonumber(slack or 0) }
 end

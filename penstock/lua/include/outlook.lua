@@ -72,7 +72,7 @@ end
 
 -- Seconds until a tenant's own limits let the job with this rank through; nil: unknown.
 local function tenant_wait(line, tenant, limits, rank)
-  if not is_limited(limits) then return 0 end
+  if not limits.has_any then return 0 end
   local gate, slots = line.gate, 0
   if limits.concurrency > 0 then
     local running = redis.call('SCARD', KEY.running .. tenant)

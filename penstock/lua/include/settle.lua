@@ -1,5 +1,5 @@
 -- Settles with the gate when an admitted job gives its place up.
--- include: clock, meter, tenant, window, budget, place
+-- include: clock, rate, tenant, window, budget, place
 
 -- Adds to a field that is a time or a virtual time, if it is there.
 local function shift(key, field, by)
@@ -43,7 +43,7 @@ local function settle(job, record, now, used)
   if usd > 0 or record.reserved_usd then  -- also without a budget: one may be set later in the period
     spend(record.tenant, usd, record.reserved_usd or 0, record.admitted_at, now)
   end
-  if not is_limited(limits) then return end
+  if not limits.has_any then return end
   if limits.tokens_per_minute > 0 then
     window_add(KEY.tenantwindow .. record.tenant, record.admitted_at, over, now)
   end

@@ -14,19 +14,16 @@ local function tiers_of(gate)
   return tiers
 end
 
-local function asked_tier(tiers, asked)
-  if not asked then return 1, 'cheapest' end
-  for number, tier in ipairs(tiers) do
-    if tier.name == asked then return number, 'asked' end
-  end
-end
-
 -- Returns the tier and the reason: "asked", "cheapest" or "deadline"; nil where the route has no
 -- tiers, or the job asks for one that is none of them: then its request stays as it is.
 local function tier_for(gate, asked, deadline, now)
-  local tiers = gate.service_tiers ~= '' and tiers_of(gate) or {}
-  local number, reason = asked_tier(tiers, asked)
-  if not tiers[number] then return nil end
+  if gate.service_tiers == '' then return nil end
+  local tiers, number, reason = tiers_of(gate), nil, 'asked'
+  if not asked then number, reason = 1, 'cheapest' end
+  for place, tier in ipairs(tiers) do
+    if tier.name == asked then number = place end
+  end
+  if not number then return nil end
   if not deadline or gate.seconds_mean == 0 then return tiers[number], reason end
   local answers, dear = (deadline - now) / gate.seconds_mean, #tiers
   while dear > 1 and answers >= PRESSED * 2 ^ (#tiers - dear) do dear = dear - 1 end
