@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from ops.bench.result import Figures, Result
+from ops.bench.server import Server
 from ops.bench.stand import Stand
 from penstock import commands, keys
 from penstock.client import PORTION
@@ -24,15 +27,16 @@ TITLE = "Cost of admission in the server"
 
 NOT_SHOWN = """\
 Microseconds as Redis itself counts them for EVALSHA (`INFO commandstats`), over the jobs that
-passed; the median of the rounds. Each round claims and finishes the jobs that hold the route's
-200 slots, lets half of the next ones through one a call, as a worker does behind each `finish`,
-and the others in one call, as the keeper does, and submits as many as went. "looked at" limits
-are so high that they never hold anybody up: the figure is what checking and paying costs. Their
-window is filled beforehand as a minute of traffic fills it. "admit CPU" is that of Redis's main
-thread, one a call, reading the command and writing the answer included: what other processes do
-to it shows less. "longest admit" is the longest that one call kept everybody else waiting. Bytes
-are those of used_memory, of the last jobs that were submitted. Not shown: the network, the disk,
-a rewrite of the append-only file meanwhile, and the answers' events."""
+passed; the median of the rounds. The lines of a case have a server each, and their rounds take
+turns, so that they meet the machine in the same mood. Each round claims and finishes the jobs that
+hold the route's 200 slots, lets half of the next ones through one a call, as a worker does behind
+each `finish`, and the others in one call, as the keeper does, and submits as many as went. "looked
+at" limits are so high that they never hold anybody up: the figure is what checking and paying
+costs. Their window is filled beforehand as a minute of traffic fills it. "admit CPU" is that of
+Redis's main thread, one a call, reading the command and writing the answer included: what other
+processes do to it shows less. "longest admit" is the longest that one call kept everybody else
+waiting. Bytes are those of used_memory, of those jobs. Not shown: the network, the disk, a rewrite
+of the append-only file meanwhile, and the answers' events."""
 
 SLOTS = 200
 """DeepInfra's documented concurrency."""
@@ -54,11 +58,11 @@ RATES = RouteOverrides(
 
 
 class Case(NamedTuple):
-    """Lines of the table: one for each number of waiting jobs.
+    """Lines of the table: one for each number of waiting jobs, on a server of its own.
 
     Attributes:
         tenants: how many there are, each with the same share of the jobs.
-        waiting: jobs, ascending.
+        waiting: jobs of each line.
         prompt: bytes of each job's text.
         rounds: how often it is measured.
     """
@@ -93,22 +97,36 @@ def run(stand: Stand, quick: bool) -> list[Result]:
     """Every case, and what it costs when a crowd of tenants is at its limits."""
     results = []
     for case in QUICK if quick else FULL:
-        with closing(Line(stand, case)) as line:
-            results += [line.measure(waiting) for waiting in case.waiting]
+        results += measure(stand, case)
     return [*results, crowd(stand, HELD_UP[quick])]
+
+
+def measure(stand: Stand, case: Case) -> list[Result]:
+    """The lines of a case, their rounds by turns."""
+    with opened(stand, case) as lines:
+        for line in lines:
+            line.fill()
+        stand.wait(
+            lambda: all(line.is_at_rest() for line in lines),
+            "the append-only files to be rewritten", 300,
+        )  # fmt: skip
+        for line in lines:
+            line.round()  # the scripts are known from here on, and the slots taken
+        rounds = [[line.round() for line in lines] for _ in range(case.rounds)]
+        return [line.result([each[i] for each in rounds]) for i, line in enumerate(lines)]
 
 
 def crowd(stand: Stand, tenants: int) -> Result:
     """A job of each tenant passes, then all are held up at once: the longest call counts."""
     once = {"*": Tenant(requests_per_minute=1)}
     case = Case(f"{tenants} tenants, all held up", tenants, (2 * tenants,), limits=once)
-    with closing(Line(stand, case)) as line:
-        line.fill(2 * tenants)
+    with opened(stand, case) as [line]:
+        line.fill()
         passed, calls = 0, [Cost(0.0, 0)]
         while passed < tenants:
-            calls.append(line.cost([commands.admit("default", HALF)]))
+            calls.append(line.admit())
             passed += line.end_held()
-        calls.append(line.cost([commands.admit("default", HALF)]))
+        calls.append(line.admit())
         longest = max(call.microseconds for call in calls)
     figures: Figures = {
         "waiting": 2 * tenants,
@@ -126,58 +144,87 @@ class Cost(NamedTuple):
     cpu: float = 0.0
 
 
-class Line:
-    """A route with jobs waiting, on an emptied server; nobody but this drives it."""
+@contextmanager
+def opened(stand: Stand, case: Case) -> Iterator[list[Line]]:
+    """The lines of a case, which are empty yet."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(dir=stand.directory)))
+        yield [
+            stack.enter_context(closing(Line(directory / str(waiting), case, waiting)))
+            for waiting in case.waiting
+        ]
 
-    def __init__(self, stand: Stand, case: Case) -> None:
-        stand.reset()
-        self._stand = stand
-        self._case = case
+
+class Line:
+    """A route with jobs waiting, on a server of its own; nobody but this drives it."""
+
+    def __init__(self, directory: Path, case: Case, waiting: int) -> None:
+        self._server = Server(directory)
+        self._server.start()
+        url = self._server.redis_url
         self._settings = Settings.load(
-            redis_url=stand.redis_url, routes={"default": case.route}, tenants=dict(case.limits)
+            redis_url=url, routes={"default": case.route}, tenants=dict(case.limits)
         )
-        self._store = Store(stand.redis_url)
+        self._store = Store(url)
+        self._case = case
+        self._waiting = waiting
         self._specs = self._make_specs()
         self._random = random.Random(1)
-        routes, limits = self._settings.resolved_routes, self._settings.tenants
-        self._store.run(commands.register(render_template(), CELERY_VERSION, routes, limits))
+        self._bytes = 0.0
+        published = self._settings.resolved_routes, self._settings.tenants
+        self._store.run(commands.register(render_template(), CELERY_VERSION, *published))
         if case.route.tokens_per_minute:
             self._fill_window()
-        self._waiting = 0
-        self._bytes = 0.0
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and stop the server."""
         self._store.close()
+        self._server.stop()
 
-    def measure(self, waiting: int) -> Result:
+    def is_at_rest(self) -> bool:
+        """Whether the server has nothing to do but what it is asked."""
+        return self._server.is_at_rest()
+
+    def fill(self) -> None:
+        """Submit the jobs that are to wait."""
+        before = self._server.memory()
+        for results in self._store.run_batches(self._batches(self._waiting)):
+            _check(results)
+        self._bytes = (self._server.memory() - before) / self._waiting
+
+    def round(self) -> dict[str, float]:
+        """Every slot's job ends, and the next ones pass; microseconds of each step."""
+        held = self._held()
+        claim = self._cost([commands.claim(job, job) for job in held])
+        finish = self._cost([self._finish(job) for job in held])
+        self._store.redis.delete(keys.queue("default"))
+        one = self._cost([commands.admit("default", 1)] * HALF)
+        many = self.admit()
+        if len(self._held()) != SLOTS:
+            raise AssertionError("some slots are free though jobs wait")
+        enqueue = self._cost(next(self._batches(SLOTS)))  # as many as went
+        return {
+            ONE: one.microseconds / HALF,
+            MANY: many.microseconds / HALF,
+            "admit CPU, µs/job": one.cpu / HALF,
+            "claim, µs": claim.microseconds / max(claim.calls, 1),
+            "finish, µs": finish.microseconds / max(finish.calls, 1),
+            "enqueue, µs/job": enqueue.microseconds / SLOTS,
+        }
+
+    def result(self, rounds: Sequence[Mapping[str, float]]) -> Result:
         """One line of the table."""
-        self.fill(waiting)
-        self._stand.wait(self._is_at_rest, "the append-only file to be rewritten", 300)
-        self._round()  # the scripts are known from here on, and the slots taken
-        rounds = [self._round() for _ in range(self._case.rounds)]
-        figures: Figures = {"waiting": waiting, "tenants": self._case.tenants}
+        figures: Figures = {"waiting": self._waiting, "tenants": self._case.tenants}
         for name in rounds[0]:
             figures[name] = round(median(each[name] for each in rounds), 1)
         figures["longest admit, ms"] = round(max(each[MANY] for each in rounds) * HALF / 1000, 1)
         figures["bytes/job"] = round(self._bytes)
         samples = {name: [each[name] for each in rounds] for name in rounds[0]}
-        return Result("admission", f"{self._case.name}, {waiting} waiting", figures, samples)
+        return Result("admission", f"{self._case.name}, {self._waiting} waiting", figures, samples)
 
-    def fill(self, waiting: int) -> None:
-        """Submit until so many wait."""
-        count, before = waiting - self._waiting, self._memory()
-        for results in self._store.run_batches(self._batches(count)):
-            _check(results)
-        self._bytes = (self._memory() - before) / count
-        self._waiting = waiting
-
-    def cost(self, calls: Sequence[Command[Any]]) -> Cost:
-        """What the server spends on these."""
-        before, cpu = self._stand.microseconds("evalsha"), self._stand.main_thread()
-        _check(self._store.run_all(calls))
-        cpu = self._stand.main_thread() - cpu
-        return Cost(self._stand.microseconds("evalsha") - before, len(calls), cpu * 1e6)
+    def admit(self) -> Cost:
+        """Let through what may pass in one call."""
+        return self._cost([commands.admit("default", HALF)])
 
     def end_held(self) -> int:
         """Claim and finish whatever is admitted; how many that were."""
@@ -187,25 +234,11 @@ class Line:
         self._store.redis.delete(keys.queue("default"))
         return len(held)
 
-    def _round(self) -> dict[str, float]:
-        """Every slot's job ends, and the next ones pass; microseconds of each step."""
-        held = self._held()
-        claim = self.cost([commands.claim(job, job) for job in held])
-        finish = self.cost([self._finish(job) for job in held])
-        self._store.redis.delete(keys.queue("default"))
-        one = self.cost([commands.admit("default", 1)] * HALF)
-        many = self.cost([commands.admit("default", HALF)])
-        if len(self._held()) != SLOTS:
-            raise AssertionError("some slots are free though jobs wait")
-        enqueue = self.cost(next(self._batches(SLOTS)))  # as many as went
-        return {
-            ONE: one.microseconds / HALF,
-            MANY: many.microseconds / HALF,
-            "admit CPU, µs/job": one.cpu / HALF,
-            "claim, µs": claim.microseconds / max(claim.calls, 1),
-            "finish, µs": finish.microseconds / max(finish.calls, 1),
-            "enqueue, µs/job": enqueue.microseconds / SLOTS,
-        }
+    def _cost(self, calls: Sequence[Command[Any]]) -> Cost:
+        before, cpu = self._server.microseconds("evalsha"), self._server.main_thread()
+        _check(self._store.run_all(calls))
+        cpu = self._server.main_thread() - cpu
+        return Cost(self._server.microseconds("evalsha") - before, len(calls), cpu * 1e6)
 
     def _held(self) -> list[str]:
         return [job.decode() for job in self._store.redis.zrange(keys.held("default"), 0, -1)]
@@ -233,12 +266,6 @@ class Line:
         steps = {str(step): 1000 for step in range(now - 118, now + 1)}
         whole = {**steps, "from": now - 118, "sum": sum(steps.values())}
         self._store.redis.hset(keys.CATALOGUE["window"] + "default", mapping=whole)
-
-    def _is_at_rest(self) -> bool:
-        return not self._store.redis.info("persistence")["aof_rewrite_in_progress"]
-
-    def _memory(self) -> int:
-        return int(self._store.redis.info("memory")["used_memory"])
 
 
 def _check(results: Sequence[Any]) -> None:

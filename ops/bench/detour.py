@@ -15,7 +15,8 @@ from ops.bench.latency import PROBE, WARM_UP, Ask, Size, sample
 from ops.bench.load import MESSAGES, MODEL
 from ops.bench.result import Figures, Result, percentile
 from ops.bench.rivals import litellm
-from ops.bench.stand import BenchmarkError, Stand, free_port
+from ops.bench.server import free_port
+from ops.bench.stand import BenchmarkError, Stand
 
 TITLE = "POST /v1/chat/completions, through the queue and through a proxy"
 

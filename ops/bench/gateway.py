@@ -17,7 +17,8 @@ import msgspec
 from ops.bench import meter
 from ops.bench.readers import Tally
 from ops.bench.result import Figures, Result
-from ops.bench.stand import Stand, free_port
+from ops.bench.server import free_port
+from ops.bench.stand import Stand
 from ops.local.child import port_answers
 from penstock import Client, Settings, commands
 from penstock.commands import Argument

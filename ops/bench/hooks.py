@@ -15,7 +15,8 @@ import msgspec
 
 from ops.bench import meter
 from ops.bench.result import Figures, Result, percentile
-from ops.bench.stand import BenchmarkError, Stand, free_port
+from ops.bench.server import free_port
+from ops.bench.stand import BenchmarkError, Stand
 from ops.local.child import port_answers
 from ops.local.process import Process
 from penstock import Settings, commands

@@ -39,7 +39,7 @@ class Reading(NamedTuple):
             server=meter.cpu(stand.server.pid or 0),
             simulator=meter.cpu(stand.simulator.pid),
             sent=stand.simulated()["tokens"],
-            published=stand.calls("publish"),
+            published=stand.server.calls("publish"),
         )
 
     def until(self, end: Reading) -> Reading:

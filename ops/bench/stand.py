@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import redis
-
+from ops.bench.server import Server, free_port
 from ops.local.process import Process
-from ops.local.server import EmbeddedServer
 from penstock.errors import PenstockError
 
 POLL = 0.02
-PATIENCE = 120.0
-"""Seconds for a reply: a million jobs are not forgotten at once."""
-
 RAMP_PATIENCE = 5.0
 RAMP_TIMEOUT = 45.0
 """Seconds without another stream, and in all, after which a worker has all it can take."""
@@ -36,10 +30,8 @@ class BenchmarkError(PenstockError):
 class Stand:
     """Server, simulator and whatever is started on top; a context manager.
 
-    All contenders reach Redis over TCP, as in most installations, and it writes its append-only
-    file as Penstock's own server does.
-
     Attributes:
+        server: the Redis server.
         redis: a client of the server, for looking at it.
         redis_url: what workers and clients connect to.
         upstream_url: the simulator, as PENSTOCK_UPSTREAM_URL takes it.
@@ -54,12 +46,8 @@ class Stand:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-            port = free_port()
-            self.server = EmbeddedServer(self.directory / "redis", port=port)
-            stack.enter_context(self.server)
-            self.redis_url = f"redis://127.0.0.1:{port}/0"
-            self.redis: Any = redis.Redis.from_url(self.redis_url, socket_timeout=PATIENCE)
-            stack.callback(self.redis.close)
+            self.server = stack.enter_context(Server(self.directory / "redis"))
+            self.redis, self.redis_url = self.server.redis, self.server.redis_url
             stack.enter_context(self._simulator(free_port()))
             self._stack = stack.pop_all()
         return self
@@ -85,29 +73,13 @@ class Stand:
     def reset(self) -> None:
         """Empty Redis, zero its counters, and let the last contender's streams end."""
         self.wait(lambda: self.simulated()["in_flight"] == 0, "streams of the last run to end")
-        self.redis.flushall()
-        self.redis.config_resetstat()
+        self.server.reset()
 
     def simulated(self) -> dict[str, Any]:
         """The simulator's counters."""
         with urllib.request.urlopen(f"{self._origin}/simulator/stats") as answer:  # noqa: S310
             counters: dict[str, Any] = json.load(answer)
         return counters
-
-    def calls(self, command: str) -> int:
-        """How often Redis ran a command since `reset`, in scripts too."""
-        counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
-        return int(counted.get("calls", 0))
-
-    def microseconds(self, command: str) -> int:
-        """What Redis has spent on a command since `reset`, with what its scripts did."""
-        counted = self.redis.info("commandstats").get(f"cmdstat_{command}", {})
-        return int(counted.get("usec", 0))
-
-    def main_thread(self) -> float:
-        """CPU seconds of Redis's main thread, user and system."""
-        used = self.redis.info("cpu")
-        return float(used["used_cpu_user_main_thread"] + used["used_cpu_sys_main_thread"])
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> None:
         """Poll until it holds; raises TimeoutError."""
@@ -167,10 +139,3 @@ class Stand:
 def clean_up_on_sigterm() -> None:
     """Leave by way of the context managers, or what was started would outlive this process."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
