@@ -69,7 +69,7 @@ CATALOGUE = {
     # HASH, the same of a tenant with a limit of tokens: <tenant>.
     "tenantwindow": PREFIX + "tenantwindow:",
     # HASH, what went on at a route in a minute: <route>:<minutes since the epoch>. For 3 minutes.
-    #   admitted, again (of them, those that were no first attempt), finished, tokens,
+    #   admitted, again (of them, those that passed before), finished, tokens,
     #   first <class> (times to the first token: see traffic.lua)
     "traffic": PREFIX + "traffic:",
     # HASH, how many answers of each size a route gave lately, and their count: <route>.

@@ -58,5 +58,5 @@ def test_a_constant_is_that_of_its_own_piece() -> None:
     """Two pieces may each give a name a meaning of their own."""
     admit = load("admit").source
     assert "'EXPIRE', key, 180)" in admit  # LOOKED_AT in traffic.lua
-    assert "'LIMIT', 0, 200)" in admit  # LOOKED_AT in admit.lua
+    assert "unpark(200)" in admit  # LOOKED_AT in admit.lua
     assert "(400 * 86400)" in load("finish").source  # KEPT in usage.lua, by way of DAY

@@ -1,6 +1,6 @@
 -- What an attempt used that lost its worker: estimated by what had been streamed, since nobody is left
 -- who knows.
--- include: gate, tier, expect
+-- include: gate, tier, expect, budget
 
 -- Bytes of a delta event around its text, and the deltas whose length stands for that of all.
 local ENVELOPE, LOOKED_AT = 160, 8
@@ -11,12 +11,10 @@ local function streamed(job, record, deltas)
   if not gate then return nil end
   local bytes, last = 0, redis.call('XREVRANGE', KEY.feed .. job, '+', '-', 'COUNT', math.min(deltas, LOOKED_AT))
   for _, entry in ipairs(last) do bytes = bytes + math.max(#entry[2][2] - ENVELOPE, BYTES_PER_TOKEN) end
-  local factor, tier = 1, redis.call('HGET', KEY.job .. job, 'tier')
-  for _, each in ipairs(tiers_of(gate)) do
-    if each.name == tier then factor = each.factor end
-  end
+  local name = redis.call('HGET', KEY.job .. job, 'tier')
+  local tier = name and tier_for(gate, name)
   local prompt = math.ceil(redis.call('HSTRLEN', KEY.job .. job, 'request') / BYTES_PER_TOKEN)
   local answer = math.ceil(deltas * bytes / #last / BYTES_PER_TOKEN)
   return { prompt = prompt, answer = answer, tokens = prompt + answer, estimated = true,
-    usd = string.format('%.12f', (prompt * gate.price_input + answer * gate.price_output) * factor) }
+    usd = money(expected_usd(gate, prompt, answer, tier)) }
 end

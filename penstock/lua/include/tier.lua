@@ -5,23 +5,16 @@
 -- from twice that on, and so on.
 local PRESSED = 2
 
--- The tiers of a route in their order: for each its name and what it costs in the default's.
-local function tiers_of(gate)
-  local tiers = {}
-  for name, factor in string.gmatch(gate.service_tiers, '([^%s:]+):(%S+)') do
-    tiers[#tiers + 1] = { name = name, factor = tonumber(factor) }
-  end
-  return tiers
-end
-
--- Returns the tier and the reason: "asked", "cheapest" or "deadline"; nil where the route has no
--- tiers, or the job asks for one that is none of them: then its request stays as it is.
+-- Returns the tier, as a table of its name and its factor, what it costs in the default's; and the
+-- reason: "asked", "cheapest" or "deadline". nil where the route has no tiers, or the job asks for one
+-- that is none of them: then its request stays as it is.
 local function tier_for(gate, asked, deadline, now)
   if gate.service_tiers == '' then return nil end
-  local tiers, number, reason = tiers_of(gate), nil, 'asked'
+  local tiers, number, reason = {}, nil, 'asked'
   if not asked then number, reason = 1, 'cheapest' end
-  for place, tier in ipairs(tiers) do
-    if tier.name == asked then number = place end
+  for name, factor in string.gmatch(gate.service_tiers, '([^%s:]+):(%S+)') do  -- in their order
+    tiers[#tiers + 1] = { name = name, factor = tonumber(factor) }
+    if name == asked then number = #tiers end
   end
   if not number then return nil end
   if not deadline or gate.seconds_mean == 0 then return tiers[number], reason end
