@@ -24,7 +24,7 @@ from penstock.keys import CATALOGUE
 
 _KEY = re.compile(r"\bKEY\.(\w+)")
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
-_CONSTANTS = re.compile(r"^ *local ([A-Z_]+(?:, [A-Z_]+)*) = (.+?)(?:  --.*)?\n", re.MULTILINE)
+_CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (.+?)(?:  --.*)?\n", re.MULTILINE)
 _LITERAL = re.compile(r"'[^']*'|[\d.()*/ ]+")
 _DEFINITION = re.compile(
     r"^local (?:function )?(\w+)(?:\(.*?\nend| = [^\n]*)\n", re.MULTILINE | re.DOTALL
@@ -46,23 +46,24 @@ class Script(NamedTuple):
 def load(name: str) -> Script:
     """The script of lua/<name>.lua with everything it includes."""
     shebang, _, body = (_LUA / f"{name}.lua").read_text().partition("\n")
-    seen: list[str] = []
-    pieces = [*_included(body, seen), body]
-    *pieces, body = _folded(_with_inner(piece, seen) for piece in pieces)
+    *pieces, body = _folded([*_included(body, []), body])
     text = "\n".join([shebang, _used("\n".join(pieces), body), body])
     source = _KEY.sub(lambda found: f"'{CATALOGUE[found[1]]}'", text)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 def _included(source: str, seen: list[str]) -> list[str]:
-    """The included pieces, each once, those that others need before them."""
+    """The included pieces, each once, those that others need before them.
+
+    seen: the names of all that come before, which grows.
+    """
     pieces: list[str] = []
     for line in _INCLUDE.findall(source):
         for name in line.split(", "):
             if name not in seen:
                 seen.append(name)
                 piece = (_LUA / "include" / f"{name}.lua").read_text()
-                pieces += [*_included(piece, seen), piece]
+                pieces += [*_included(piece, seen), _with_inner(piece, seen)]
     return pieces
 
 
@@ -70,7 +71,7 @@ def _with_inner(source: str, seen: list[str]) -> str:
     """The source with the pieces that its functions include for themselves, where they do."""
 
     def fill(line: re.Match[str]) -> str:
-        pieces = _included(f"-- include: {line[2]}\n", [*seen])
+        pieces = _folded(_included(f"-- include: {line[2]}\n", [*seen]))
         return indent(_used("\n".join(pieces), source), line[1])
 
     return _INNER.sub(fill, source)

@@ -35,8 +35,8 @@ at" limits are so high that they never hold anybody up: the figure is what check
 costs. Their window is filled beforehand as a minute of traffic fills it. "admit CPU" is that of
 Redis's main thread, one a call, reading the command and writing the answer included: what other
 processes do to it shows less. "longest admit" is the longest that one call kept everybody else
-waiting. Bytes are those of used_memory, of those jobs. Not shown: the network, the disk, a rewrite
-of the append-only file meanwhile, and the answers' events."""
+waiting. Bytes are those of used_memory, of jobs that wait. Not shown: the network, the disk, a
+rewrite of the append-only file meanwhile, and the answers' events."""
 
 SLOTS = 200
 """DeepInfra's documented concurrency."""
@@ -106,10 +106,8 @@ def measure(stand: Stand, case: Case) -> list[Result]:
     with opened(stand, case) as lines:
         for line in lines:
             line.fill()
-        stand.wait(
-            lambda: all(line.is_at_rest() for line in lines),
-            "the append-only files to be rewritten", 300,
-        )  # fmt: skip
+        for line in lines:
+            stand.wait(line.is_at_rest, "the append-only file to be rewritten", 300)
         for line in lines:
             line.round()  # the scripts are known from here on, and the slots taken
         rounds = [[line.round() for line in lines] for _ in range(case.rounds)]
@@ -150,18 +148,18 @@ def opened(stand: Stand, case: Case) -> Iterator[list[Line]]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(dir=stand.directory)))
         yield [
-            stack.enter_context(closing(Line(directory / str(waiting), case, waiting)))
+            stack.enter_context(closing(Line(server, case, waiting)))
             for waiting in case.waiting
+            for server in [stack.enter_context(Server(directory / str(waiting)))]
         ]
 
 
 class Line:
     """A route with jobs waiting, on a server of its own; nobody but this drives it."""
 
-    def __init__(self, directory: Path, case: Case, waiting: int) -> None:
-        self._server = Server(directory)
-        self._server.start()
-        url = self._server.redis_url
+    def __init__(self, server: Server, case: Case, waiting: int) -> None:
+        self._server = server
+        url = server.redis_url
         self._settings = Settings.load(
             redis_url=url, routes={"default": case.route}, tenants=dict(case.limits)
         )
@@ -177,12 +175,12 @@ class Line:
             self._fill_window()
 
     def close(self) -> None:
-        """Close the connections and stop the server."""
+        """Close the connections."""
         self._store.close()
-        self._server.stop()
 
     def is_at_rest(self) -> bool:
-        """Whether the server has nothing to do but what it is asked."""
+        """Whether the server does nothing but what it is asked, and will not from here on."""
+        self._server.redis.config_set("auto-aof-rewrite-percentage", 0)
         return self._server.is_at_rest()
 
     def fill(self) -> None:

@@ -40,11 +40,11 @@ class Server(EmbeddedServer):
         self.redis.config_resetstat()
 
     def calls(self, command: str) -> int:
-        """How often it ran a command since `reset`, in scripts too."""
+        """How often it ran a command since its start or `reset`, in scripts too."""
         return self._counted(command, "calls")
 
     def microseconds(self, command: str) -> int:
-        """What it has spent on a command since `reset`, with what its scripts did."""
+        """What it has spent on a command since its start or `reset`, with what its scripts did."""
         return self._counted(command, "usec")
 
     def main_thread(self) -> float:

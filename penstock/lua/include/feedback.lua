@@ -78,7 +78,7 @@ local function feed_back(job, record, kind, retry_after, now)
 end
 
 -- Retries have a budget, so that they cannot drown an upstream that struggles: so many a second, and
--- a share of the first attempts of the last minute. Returns the seconds until the next one may start, and spends it.
+-- a share of the rate of first attempts. Returns the seconds until the next one may start, and spends it.
 local RETRIES, SHARE, AT_ONCE = 10, 0.2, 1
 local function retry_wait(route, now)
   local key = KEY.gate .. route

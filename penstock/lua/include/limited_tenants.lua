@@ -1,5 +1,5 @@
 -- What the limits of tenants let through, and what that takes off them; and the tenants that are at theirs,
--- which are parked beside the line. Made where any tenant has limits, or is parked yet.
+-- which are parked beside the line. Made where any tenant has limits or is parked yet, or suspects wait.
 -- include: clock, number, rate
 local function open_limited_tenants(route, gate, now)
   -- include: tenant, meter, window, budget, place

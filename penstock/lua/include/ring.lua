@@ -1,6 +1,6 @@
 -- Celery's message for a job: what Celery itself made, with the names filled in.
 
--- The message's parts: in turn a text, and the name of what stands behind it; nil: no worker of this
+-- The message's parts: in turn a text, and the name of what stands behind it; false: no worker of this
 -- version has ever started.
 local function read_ring()
   local parts = redis.call('HGET', KEY.dispatch, 'parts')

@@ -1,4 +1,5 @@
--- What the limits of a route let through, and what that takes off them. Made for the routes that have any.
+-- What the limits of a route let through, and what that takes off them. Made for the routes that have any,
+-- and for one whose limits went, until what it paid is forgotten.
 -- include: clock, number
 local function open_route_limits(route, gate, now)
   -- include: meter, window

@@ -4,7 +4,7 @@ local EVERYBODY = '*'
 
 local unlimited_tenant = { has_any = false, weight = 1, max_waiting = 0 }
 
--- has_any: whether anything but its turn may hold the tenant back. Only then: concurrency (0: no limit),
+-- has_any: whether the settings say anything of this tenant, or of all. Only then: concurrency (0: no limit),
 -- requests and tokens (rates) and what was paid for, tokens_per_minute (0: no limit), budgets in USD
 -- (0: none), and whether what is over budget is rejected. Always: weight, and how many jobs may wait
 -- (0: any number).
