@@ -74,7 +74,7 @@ def test_what_a_function_includes_for_itself_is_made_in_it() -> None:
 def test_inner_pieces_are_put_together_as_others_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One that comes too late in the script is there, one within another too, with its constants."""
+    """One that comes too late for it is there, and one within another, each with its constants."""
     pieces = {
         "outer": "local function outer()\n  -- include: inner, other\n  inner(); other()\nend",
         "inner": "local MOST = 1\nlocal function inner()\n  -- include: late\n  late(MOST)\nend",
