@@ -46,7 +46,8 @@ class Script(NamedTuple):
 def load(name: str) -> Script:
     """The script of lua/<name>.lua with everything it includes."""
     shebang, _, body = (_LUA / f"{name}.lua").read_text().partition("\n")
-    *pieces, body = _folded([*_included(body, []), body])
+    seen: list[str] = []
+    *pieces, body = _folded([*_included(body, seen), _with_inner(body, seen)])
     text = "\n".join([shebang, _used("\n".join(pieces), body), body])
     source = _KEY.sub(lambda found: f"'{CATALOGUE[found[1]]}'", text)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

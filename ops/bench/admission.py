@@ -147,11 +147,11 @@ def opened(stand: Stand, case: Case) -> Iterator[list[Line]]:
     """The lines of a case, which are empty yet."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(dir=stand.directory)))
-        yield [
-            stack.enter_context(closing(Line(server, case, waiting)))
-            for waiting in case.waiting
-            for server in [stack.enter_context(Server(directory / str(waiting)))]
-        ]
+        lines = []
+        for waiting in case.waiting:
+            server = stack.enter_context(Server(directory / str(waiting)))
+            lines.append(stack.enter_context(closing(Line(server, case, waiting))))
+        yield lines
 
 
 class Line:
@@ -179,16 +179,16 @@ class Line:
         self._store.close()
 
     def is_at_rest(self) -> bool:
-        """Whether the server does nothing but what it is asked, and will not from here on."""
-        self._server.redis.config_set("auto-aof-rewrite-percentage", 0)
+        """Whether the server does nothing but what it is asked."""
         return self._server.is_at_rest()
 
     def fill(self) -> None:
-        """Submit the jobs that are to wait."""
+        """Submit the jobs that are to wait; the append-only file is not rewritten from then on."""
         before = self._server.memory()
         for results in self._store.run_batches(self._batches(self._waiting)):
             _check(results)
         self._bytes = (self._server.memory() - before) / self._waiting
+        self._server.redis.config_set("auto-aof-rewrite-percentage", 0)
 
     def round(self) -> dict[str, float]:
         """Every slot's job ends, and the next ones pass; microseconds of each step."""

@@ -51,14 +51,8 @@ local function remember(tenant, route)
   redis.call('SADD', KEY.tenants, tenant)
 end
 
-local limits_of = {}
-local function limits_for(tenant)
-  limits_of[tenant] = limits_of[tenant] or read_tenant(tenant)
-  return limits_of[tenant]
-end
-
 local function is_full(tenant)
-  local most = limits_for(tenant).max_waiting
+  local most = limits_of(tenant).max_waiting
   if most == 0 then return false end
   local unfinished, running = KEY.unfinished .. tenant, KEY.running .. tenant
   return redis.call('SCARD', unfinished) - redis.call('SINTERCARD', 2, unfinished, running) >= most
@@ -85,7 +79,7 @@ end
 -- The period whose budget has no room for the job, of a tenant whose jobs are not to wait for the next.
 local spent_of = {}
 local function over_budget(tenant, route, deadline, at, last)
-  local limits = limits_for(tenant)
+  local limits = limits_of(tenant)
   if not limits.rejects or not has_budget(limits) then return nil end
   spent_of[tenant] = spent_of[tenant] or read_spent(tenant, now)
   return spent_period(limits, spent_of[tenant], expected_cost(route, deadline, at, last))
@@ -113,7 +107,7 @@ local function enqueue(at, last)
   if string.sub(deadline, 1, 1) == '+' then deadline = stamp(now + tonumber(deadline)) end
   local period = over_budget(tenant, route, tonumber(deadline), at + FIELDS, last)
   if period then return {'over_budget', period} end
-  if is_full(tenant) then return {'queue_full', tostring(limits_for(tenant).max_waiting)} end
+  if is_full(tenant) then return {'queue_full', tostring(limits_of(tenant).max_waiting)} end
   local conversation = ARGV[at + 9]
   if conversation ~= '' then
     local busy = make_way(tenant, conversation, ARGV[at + 10], now)
@@ -138,7 +132,7 @@ local function enqueue(at, last)
     redis.call('ZADD', KEY.deadlines, deadline, id)
   end
   redis.call('ZADD', KEY.jobs .. tenant, stamp(now), id)
-  if limits_for(tenant).max_waiting > 0 then redis.call('SADD', KEY.unfinished .. tenant, id) end
+  if limits_of(tenant).max_waiting > 0 then redis.call('SADD', KEY.unfinished .. tenant, id) end
   remember(tenant, route)
   if state == 'scheduled' then
     redis.call('HSET', record, 'available_at', stamp(available))

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- How a route and its gate stand, for whoever looks on. Changes nothing.
--- include: clock, gate, window
+-- include: clock, gate, window, traffic
 --
 -- KEYS  none
 -- ARGV  1 route  2 how many tenants to name  3 how many tenants to count
@@ -30,8 +30,7 @@ local function backlogs()
 end
 
 local function minute(ago)
-  local number = math.floor(now / 60) - ago
-  return redis.call('HGETALL', KEY.traffic .. route .. ':' .. string.format('%.0f', number))
+  return redis.call('HGETALL', traffic_key(route, math.floor(now / 60) - ago))
 end
 
 local lines, waiting = backlogs()

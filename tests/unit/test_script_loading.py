@@ -84,13 +84,15 @@ def test_inner_pieces_are_put_together_as_others_are(
     (tmp_path / "include").mkdir()
     for name, text in pieces.items():
         (tmp_path / "include" / f"{name}.lua").write_text(f"{text}\n")
+    own = "local function own()\n  -- include: inner\n  inner()\nend"
     (tmp_path / "made_up.lua").write_text(
-        "#!lua\n-- include: outer, late\nreturn outer(), late(3)\n"
+        f"#!lua\n-- include: outer, late\n{own}\nreturn outer(), late(3), own()\n"
     )
     monkeypatch.setattr(scripts, "_LUA", tmp_path)
     made_up = scripts.load.__wrapped__("made_up").source
     assert "late(1)" in made_up
     assert "return 2" in made_up
+    assert made_up.count("\n  local function inner") == 2
     assert re.findall("^( *)local function late", made_up, re.MULTILINE) == ["    ", ""]
 
 

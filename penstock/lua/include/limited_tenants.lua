@@ -5,12 +5,6 @@ local function open_limited_tenants(route, gate, now)
   -- include: tenant, meter, window, budget, place
   local turns, served, parked = KEY.turns .. route, KEY.served .. route, KEY.parked .. route
 
-  local tenants = {}
-  local function limits_of(name)
-    tenants[name] = tenants[name] or read_tenant(name)
-    return tenants[name]
-  end
-
   local function weight(name)
     return limits_of(name).weight
   end

@@ -25,3 +25,10 @@ local function read_tenant(tenant)
     max_waiting = tonumber(waiting),
   }
 end
+
+-- The same, read once in a script, which keeps it up to date.
+local tenants_read = {}
+local function limits_of(tenant)
+  tenants_read[tenant] = tenants_read[tenant] or read_tenant(tenant)
+  return tenants_read[tenant]
+end
