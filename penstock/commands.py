@@ -194,10 +194,6 @@ class Admission(NamedTuple):
 
 def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
     """Let waiting jobs through the gate; None where no worker has ever started."""
-    touched = [
-        keys.gate(route), keys.turns(route), keys.held(route), keys.queue(route),
-        keys.served(route), keys.parked(route),
-    ]  # fmt: skip
 
     def parse(reply: list[Any]) -> Admission | None:
         if reply[0] != b"admitted":
@@ -207,7 +203,7 @@ def admit(route: str, most: int = MOST_ADMITTED) -> Command[Admission | None]:
             count, float(wait) if wait else None, in_use, allowed, float(paused), breaker.decode()
         )
 
-    return Command(load("admit"), touched, [route, most], parse)
+    return Command(load("admit"), [], [route, most], parse)
 
 
 DIVERTED = 50

@@ -85,7 +85,7 @@ CATALOGUE = {
     #   admitted last), requests_paid, tokens_paid, retries_paid (see meter.lua), output_estimate,
     #   output_mean, tokens_mean (tokens), quickest, seconds_mean (seconds), cut_at, cut_from
     #   (concurrency), paused_until, failures, open_until, opened (how often in a row), probe (the
-    #   job that tries a broken upstream)
+    #   job that tries a broken upstream), ring (Celery's message taken apart: see publish.lua)
     "gate": PREFIX + "gate:",
     # ZSET of the workers that are there, by when they count as gone.
     "workers": PREFIX + "workers",
@@ -96,8 +96,7 @@ CATALOGUE = {
     "serving": PREFIX + "serving:",
     # SET of all routes that have ever had a worker or a job.
     "routes": PREFIX + "routes",
-    # HASH, how to ring a worker: template (a Celery message), celery (the version that made it),
-    #   parts (the template taken apart, as MessagePack: see ring.lua)
+    # HASH, how to ring a worker: template (a Celery message), celery (the version that made it)
     "dispatch": PREFIX + "dispatch",
     # HASH, what `penstock routes apply` published last: version (a token), earlier (versions),
     # publication (the routes and tenants as JSON: see publication.py). Workers take it up when it

@@ -106,7 +106,8 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send it a signal; one that has ended gets none."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # reaped, though its status is not told yet
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""

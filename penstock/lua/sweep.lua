@@ -45,13 +45,12 @@ end
 
 -- An admitted job that nobody claims: its message was lost, or no worker is free. It is rung again
 -- only if its last message is gone, so messages never pile up.
-local function ring_again(id, record, ring)
-  local queue, key = KEY.queue .. record.route, KEY.job .. id
-  local waits = ring
-    and redis.call('LPOS', queue, message(ring, id, record.route, record.rings))
-  if ring and not waits then
-    record.rings = redis.call('HINCRBY', key, 'rings', 1)
-    redis.call('LPUSH', queue, message(ring, id, record.route, record.rings))
+local function ring_again(id, record)
+  local queue, packed = KEY.queue .. record.route, redis.call('HGET', KEY.gate .. record.route, 'ring')
+  local ring = packed and { cmsgpack.unpack(packed) }  -- nil: only older workers serve this route
+  if ring and not redis.call('LPOS', queue, message(ring, id, record.rings)) then
+    record.rings = redis.call('HINCRBY', KEY.job .. id, 'rings', 1)
+    redis.call('LPUSH', queue, message(ring, id, record.rings))
     count('rung')
   end
   redis.call('ZADD', KEY.held .. record.route, stamp(now + patience(record.rings - record.first_ring + 1)), id)
@@ -77,10 +76,10 @@ local function recover(id, record)
   count('recovered')
 end
 
-local function look(id, route, ring, recovers)
+local function look(id, route, recovers)
   local record = read_record(id)
   if record and record.state == 'admitted' then
-    ring_again(id, record, ring)
+    ring_again(id, record)
   elseif record and record.state == 'running' then
     if recovers then recover(id, record) end
   else
@@ -129,13 +128,12 @@ local function forget_served(route)
 end
 
 local recovers = may_recover()
-local ring = read_ring()
 for _, id in ipairs(past(KEY.due)) do wake(id) end
 for _, id in ipairs(past(KEY.deadlines)) do expire(id) end
 local readable = redis.call('ZRANGE', KEY.aside, ARGV[3] - 1, ARGV[3], 'BYSCORE', 'LIMIT', 0, most)
 for _, id in ipairs(readable) do bring_back(id) end
 for _, route in ipairs(redis.call('SMEMBERS', KEY.routes)) do
-  for _, id in ipairs(past(KEY.held .. route)) do look(id, route, ring, recovers) end
+  for _, id in ipairs(past(KEY.held .. route)) do look(id, route, recovers) end
   forget_served(route)
 end
 for _, member in ipairs(past(KEY.retained)) do forget(member) end

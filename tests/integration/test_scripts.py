@@ -27,6 +27,7 @@ from penstock.job import JobSpec
 from penstock.settings import RouteOverrides
 from penstock.state import TERMINAL, TRANSITIONS, JobState
 from penstock.store import Store
+from worker.dispatch import render_template
 
 LIMIT = 3
 MAX_RECOVERIES = 3
@@ -462,6 +463,47 @@ def test_a_message_that_waits_is_not_rung_again(store: Store, settings: Settings
         store.redis.zadd(keys.held("default"), {spec.id: 1})
         assert store.run(commands.sweep()).counts["rung"] == 0
     assert store.redis.llen(keys.queue("default")) == 1
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_message_is_celerys_own_with_the_names_filled_in(
+    store: Store, settings: Settings
+) -> None:
+    """On a route of the workers, and on one that was applied after they had started."""
+    changed = settings.applying({"default": RouteOverrides(), "later.on": RouteOverrides()}, {})
+    store.run(commands.apply(changed))
+    for route in changed.resolved_routes:
+        spec = build(route=route)
+        store.run(commands.enqueue(spec, changed))
+        store.run(commands.admit(route))
+        expected = render_template().replace("@@job@@", spec.id).replace("@@route@@", route)
+        expected = expected.replace("@@tag@@", f"{spec.id}.1")
+        assert store.redis.lrange(keys.queue(route), 0, -1) == [expected.encode()]
+
+
+def test_a_job_that_comes_back_is_rung_as_patiently_as_a_new_one(
+    store: Store, settings: Settings
+) -> None:
+    """The keeper looks after 5, 10, 20 seconds, counted from the last admission's first message."""
+    spec = build()
+    store.run(commands.register("@@job@@ @@tag@@", "5", settings.resolved_routes, {}))
+    store.run(commands.enqueue(spec, settings))
+    for attempt in range(2):
+        store.run(commands.admit("default"))
+        seconds = [_next_look(store, spec.id)]
+        for _ in range(2):
+            store.redis.delete(keys.queue("default"))
+            store.redis.zadd(keys.held("default"), {spec.id: 1})
+            assert store.run(commands.sweep()).counts["rung"] == 1
+            seconds.append(_next_look(store, spec.id))
+        assert seconds == pytest.approx([5, 10, 20], abs=2), attempt  # whole seconds
+        store.run(commands.claim(spec.id, f"worker {attempt}"))
+        store.run(commands.requeue(spec.id, f"worker {attempt}", "test", 0, "retry", None))
+
+
+def _next_look(store: Store, job: str) -> float:
+    seconds, microseconds = store.redis.time()
+    return float(store.redis.zscore(keys.held("default"), job)) - seconds - microseconds / 1e6
 
 
 def test_a_deadline_expires_what_has_not_started(store: Store, settings: Settings) -> None:

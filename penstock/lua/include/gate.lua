@@ -19,7 +19,7 @@ local function read_gate(route)
   local key = KEY.gate .. route
   local f = redis.call('HMGET', key, 'concurrency', 'requests', 'tokens', 'virtual_time',
     'requests_paid', 'tokens_paid', 'output_estimate', 'cut_at', 'paused_until', 'open_until',
-    'tokens_per_minute', 'output_mean', 'service_tiers')
+    'tokens_per_minute', 'output_mean', 'service_tiers', 'ring')
   if not f[1] then return nil end
   return setmetatable({
     key = key, concurrency = tonumber(f[1]), requests = read_rate(f[2]), tokens = read_rate(f[3]),
@@ -28,6 +28,7 @@ local function read_gate(route)
     cut_at = f[8] and tonumber(f[8]), paused_until = tonumber(f[9] or 0),
     open_until = f[10] and tonumber(f[10]), tokens_per_minute = tonumber(f[11] or '') or false,
     output_mean = tonumber(f[12] or 0), service_tiers = f[13] or '',
+    ring = f[14],
   }, { __index = read_rest })
 end
 

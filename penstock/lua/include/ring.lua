@@ -1,16 +1,9 @@
 -- Celery's message for a job: what Celery itself made, with the names filled in.
 
--- The message's parts: in turn a text, and the name of what stands behind it; false: no worker of this
--- version has ever started.
-local function read_ring()
-  local parts = redis.call('HGET', KEY.dispatch, 'parts')
-  return parts and { cmsgpack.unpack(parts) }
-end
-
--- number: one that no other message of this job has; the delivery tag must be unique.
-local function message(ring, job, route, number)
-  local values = { job = job, route = route, tag = job .. '.' .. number }
-  local parts = { unpack(ring) }
+-- ring: the message's parts, which the gate of its route has as MessagePack: see publish.lua. number:
+-- one that no other message of this job has; the delivery tag must be unique.
+local function message(ring, job, number)
+  local values, parts = { job = job, tag = job .. '.' .. number }, { unpack(ring) }
   for i = 2, #parts, 2 do parts[i] = values[parts[i]] end
   return table.concat(parts)
 end

@@ -1,9 +1,9 @@
 -- What went on at a route, by minutes: for whoever looks on, and for the budget of retries.
--- include: clock, learn
+-- include: clock, number, learn
 local LOOKED_AT = 180  -- seconds a minute's counts are kept
 
 local function traffic_key(route, minute)
-  return KEY.traffic .. route .. ':' .. string.format('%.0f', minute)
+  return KEY.traffic .. route .. ':' .. whole(minute)
 end
 
 -- In turn: what (admitted, again, finished, tokens, "first <class>"), and by how much.
@@ -11,7 +11,7 @@ local function count_traffic(route, now, ...)
   local key = traffic_key(route, math.floor(now / 60))
   local counts = { ... }
   for i = 1, #counts, 2 do
-    local first = redis.call('HINCRBY', key, counts[i], counts[i + 1]) == counts[i + 1]
+    local first = redis.call('HINCRBY', key, counts[i], whole(counts[i + 1])) == counts[i + 1]
     if first then redis.call('EXPIRE', key, LOOKED_AT) end
   end
 end
