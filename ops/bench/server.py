@@ -14,6 +14,9 @@ from ops.local.server import EmbeddedServer
 PATIENCE = 120.0
 """Seconds for a reply: a million jobs are not forgotten at once."""
 
+LOOP = "local sum = 0 for number = 1, 100000 do sum = sum + number end return sum"
+"""Half a millisecond or more of nothing but the core's own work."""
+
 
 class Server(EmbeddedServer):
     """Reached over TCP, as in most installations; durable as Penstock's own server is.
@@ -46,6 +49,12 @@ class Server(EmbeddedServer):
     def microseconds(self, command: str) -> int:
         """What it has spent on a command since its start or `reset`, with what its scripts did."""
         return self._counted(command, "usec")
+
+    def pace(self) -> int:
+        """Microseconds of a loop that is always the same: more while a neighbour slows the core."""
+        before = self.microseconds("eval")
+        self.redis.eval(LOOP, 0)
+        return self.microseconds("eval") - before
 
     def main_thread(self) -> float:
         """CPU seconds of its main thread, user and system."""

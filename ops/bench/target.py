@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from ops.bench import gateway, hooks
 from ops.bench.adaptive import BUSY_AT_MOST
-from ops.bench.admission import ONE
+from ops.bench.admission import UNDISTURBED
 from ops.bench.cpu import RATE
 from ops.bench.limits import ALLOWANCES, USE
 from ops.bench.result import Result
@@ -43,9 +43,9 @@ FIXED = (
     Target("memory", "penstock", "1000 streams", "at most", 120),
     Target("tracing", "off", "of a job, %", "at most", 1),
     Target("tracing", "on, 1 %", "of a job, %", "at most", 3),
-    Target("admission", "1 tenant, 1000000 waiting", ONE, "at most", 100),
+    Target("admission", "1 tenant, 1000000 waiting", UNDISTURBED, "at most", 100),
     *(
-        Target("admission", f"10000 tenants, {waiting} waiting", ONE, "at most", 100)
+        Target("admission", f"10000 tenants, {waiting} waiting", UNDISTURBED, "at most", 100)
         for waiting in (10_000, 100_000, 1_000_000)
     ),
     *(
@@ -113,18 +113,16 @@ def _fixed(target: Target, results: Sequence[Result]) -> Verdict | None:
 
 
 def _flatness(results: Sequence[Result]) -> list[Verdict]:
-    few = _figure(results, "admission", "1 tenant, 1000 waiting", ONE)
+    few = _figure(results, "admission", "1 tenant, 1000 waiting", UNDISTURBED)
     others = [
         figure
         for waiting in (10_000, 100_000, 1_000_000)
-        if (figure := _figure(results, "admission", f"1 tenant, {waiting} waiting", ONE))
+        if (figure := _figure(results, "admission", f"1 tenant, {waiting} waiting", UNDISTURBED))
     ]
     if few is None or not others:
         return []
     off = max(((figure / few - 1) * 100 for figure in others), key=abs)
-    text = (
-        f"1 tenant: {ONE} with up to 1000000 waiting off that with 1000, per cent, at most {FLAT}"
-    )
+    text = f"1 tenant: {UNDISTURBED} with up to 1000000 waiting off that with 1000, per cent, at most {FLAT}"
     return [Verdict(text, f"{off:+.0f}", abs(off) <= FLAT)]
 
 

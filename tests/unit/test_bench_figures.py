@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.bench.adaptive import back
+from ops.bench.admission import ONE, PACE, UNDISTURBED, undisturbed
 from ops.bench.fairness import overtaken
 from ops.bench.result import Result
 from ops.bench.series import PERIOD, Look, per_second, pieces
@@ -64,7 +65,14 @@ def test_what_never_comes_back_misses_its_target(after: float | str, met: bool) 
 def test_admission_is_to_be_flat(many: float, met: bool) -> None:
     """A million waiting jobs may make an admission a fifth dearer or cheaper than a thousand."""
     lines = [
-        Result("admission", "1 tenant, 1000 waiting", {"admit, µs/job": 50}),
-        Result("admission", "1 tenant, 1000000 waiting", {"admit, µs/job": many}),
+        Result("admission", "1 tenant, 1000 waiting", {UNDISTURBED: 50}),
+        Result("admission", "1 tenant, 1000000 waiting", {UNDISTURBED: many}),
     ]
     assert [verdict.met for verdict in verdicts(lines)] == [True, met]
+
+
+def test_undisturbed_rounds_are_chosen_by_the_loop_alone() -> None:
+    """A round counts where the loop was quick, whatever an admission took in it."""
+    rounds = [{PACE: 500.0 + 100 * (number % 5), ONE: 90.0 - number} for number in range(10)]
+    assert [each[ONE] for each in undisturbed(rounds)] == [90, 85]
+    assert len(undisturbed(rounds[:2])) == 1
