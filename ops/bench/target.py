@@ -122,7 +122,7 @@ def _flatness(results: Sequence[Result]) -> list[Verdict]:
     if few is None or not others:
         return []
     off = max(((figure / few - 1) * 100 for figure in others), key=abs)
-    text = f"1 tenant: {UNDISTURBED} with up to 1000000 waiting off that with 1000, per cent, at most {FLAT}"
+    text = f"1 tenant: {UNDISTURBED}, 1000000 waiting off 1000, per cent, at most {FLAT}"
     return [Verdict(text, f"{off:+.0f}", abs(off) <= FLAT)]
 
 

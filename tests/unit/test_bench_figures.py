@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.bench.adaptive import back
-from ops.bench.admission import ONE, PACE, UNDISTURBED, undisturbed
+from ops.bench.admission import ENOUGH, PACE, PATIENCE, UNDISTURBED, is_enough
 from ops.bench.fairness import overtaken
 from ops.bench.result import Result
 from ops.bench.series import PERIOD, Look, per_second, pieces
@@ -71,8 +71,11 @@ def test_admission_is_to_be_flat(many: float, met: bool) -> None:
     assert [verdict.met for verdict in verdicts(lines)] == [True, met]
 
 
-def test_undisturbed_rounds_are_chosen_by_the_loop_alone() -> None:
-    """A round counts where the loop was quick, whatever an admission took in it."""
-    rounds = [{PACE: 500.0 + 100 * (number % 5), ONE: 90.0 - number} for number in range(10)]
-    assert [each[ONE] for each in undisturbed(rounds)] == [90, 85]
-    assert len(undisturbed(rounds[:2])) == 1
+def test_rounds_go_on_until_each_line_was_undisturbed_often_enough() -> None:
+    """A line that a neighbour slows gets more rounds than asked for, but not for ever."""
+    quiet, slowed = {PACE: 550.0}, {PACE: 800.0}
+    rounds = [[{PACE: 500.0}, quiet]] * (ENOUGH - 1) + [[quiet, slowed]]
+    assert not is_enough(rounds, len(rounds))
+    assert is_enough([*rounds, [slowed, quiet]], len(rounds))
+    assert is_enough(rounds * PATIENCE, len(rounds))
+    assert is_enough([[quiet, slowed]] * PATIENCE, 1)
